@@ -23,6 +23,7 @@ typedef struct {
   int count;
 } ss_string_list;
 
+// Frees the array, not the strings, and empties the list. A zeroed list is empty.
 void ss_string_list_free(ss_string_list *list);
 
 typedef struct {
@@ -48,7 +49,12 @@ typedef struct {
 ss_status ss_cli_parse(const ss_command_line *line, int argc, char **argv,
                        ss_string_list *positionals, bool *help, ss_error *error);
 
-// The candidate nearest to `word` by edit distance (at most a third of its length), or NULL.
+// The usual way to a configuration: defaults, then the YAML file (NULL: none), then every
+// "key=value" of --set (NULL: none).
+ss_status ss_cli_config(const ss_key_group *groups, const char *path, const ss_string_list *assignments,
+                        ss_error *error);
+
+// The candidate nearest to `word` by edit distance (at most a third of the word's length, rounded up), or NULL.
 const char *ss_nearest(const char *word, const char *const *candidates, int count);
 
 // Strict number parsing: the whole string, finite, in range.

@@ -41,6 +41,7 @@ ss_status ss_fail_errno(ss_error *error, ss_status status, const char *format, .
 // Puts "prefix: " before a recorded message and returns its status.
 ss_status ss_error_context(ss_error *error, const char *format, ...) SS_PRINTF(2, 3);
 
+// Makes the struct ready for the next failure; NULL is allowed.
 void ss_error_clear(ss_error *error);
 
 // Evaluates an expression that yields an ss_status and returns it from the function unless it is SS_OK.

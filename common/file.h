@@ -25,6 +25,7 @@ ss_status ss_read_file(const char *path, char **out, size_t *size, ss_error *err
 // Creates a folder and its parents.
 ss_status ss_make_directories(const char *path, ss_error *error);
 
+// True when something has that name, a folder included.
 bool ss_file_exists(const char *path);
 
 // XXH3-128 of the whole file, as 32 lower-case hex digits and a zero.

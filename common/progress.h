@@ -19,10 +19,14 @@ typedef struct {
   double rate;             // smoothed, units per second
 } ss_progress;
 
+// Starts the clock. `first`: units already done (a resumed run). `label` and `unit` must outlive it.
 void ss_progress_start(ss_progress *progress, const char *label, const char *unit, int64_t first,
                        int64_t total, bool quiet);
+
 // `note` is a short text after the bar ("loss 0.123"), may be NULL. Cheap: prints at most a few times a second.
 void ss_progress_update(ss_progress *progress, int64_t done, const char *note);
+
+// Prints the last line, with the mean rate.
 void ss_progress_finish(ss_progress *progress, int64_t done, const char *note);
 
 // Seconds on the monotonic clock.
