@@ -1,0 +1,218 @@
+# selfspan: `make help` lists the targets, CONTRIBUTING.md explains the house rules.
+#
+# build-aux/probe.sh looks for compiler and libraries and leaves build/config.mk; it runs again when its
+# inputs change or while something is missing. Only `make deps` installs anything.
+
+VERSION := 0.1.0
+
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+# Optimisation is the user's to change; what the code relies on stands in ss_cflags.
+CFLAGS ?= -O3
+LDFLAGS ?=
+
+# Two builds at once need two folders: make BUILD=/tmp/other BINARY=/tmp/other/selfspan
+BUILD ?= build
+
+ifdef ASAN
+B := $(BUILD)/asan
+BINARY := $(BUILD)/asan/selfspan
+mode_flags := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+mode_ldflags := -fsanitize=address,undefined
+else
+B := $(BUILD)
+BINARY ?= selfspan
+mode_flags := $(CFLAGS)
+mode_ldflags :=
+endif
+
+rooms := common span kernels/cpu model data data/tasks train infer eval eval/tasks commands
+sources := $(wildcard $(addsuffix /*.c,$(rooms)))
+cuda_sources := $(wildcard kernels/cuda/*.cu)
+test_sources := $(wildcard tests/test_*.c)
+support_sources := $(filter-out $(test_sources),$(wildcard tests/*.c))
+shell_tests := $(wildcard tests/*.test.sh)
+formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels kernels/cuda tests) kernels/cuda/*.cu kernels/cuda/*.cuh)
+
+# ---------------------------------------------------------------- what the machine has
+
+# Targets that need no libraries, or that install them before they call make again.
+bare_goals := help clean deps venv format format-check test asan quickstart
+goals := $(if $(MAKECMDGOALS),$(MAKECMDGOALS),all)
+
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH))) /usr/local/cuda/bin/nvcc)))
+probe_nvcc := $(if $(filter 0 no off,$(CUDA)),,$(wildcard $(CUDA_HOME)/bin/nvcc))
+probe_key := $(CC) $(probe_nvcc) $(PKG_CONFIG_PATH) $(CPATH) $(LIBRARY_PATH)
+
+# The probe runs while make reads this file, because everything below depends on its answer.
+ifneq ($(filter-out $(bare_goals),$(goals)),)
+-include $(BUILD)/config.mk
+stale := $(shell [ $(BUILD)/config.mk -nt build-aux/probe.sh ] || echo stale)
+ifneq ($(strip $(stale)$(SS_PROBE_KEY)|$(SS_MISSING)$(SS_MISSING_TEST)),$(strip $(probe_key)|))
+probe_status := $(shell mkdir -p $(BUILD) && CC="$(CC)" NVCC="$(probe_nvcc)" PROBE_KEY="$(strip $(probe_key))" \
+  bash build-aux/probe.sh $(BUILD)/config.mk >&2 && echo done)
+ifneq ($(probe_status),done)
+$(error build-aux/probe.sh failed)
+endif
+include $(BUILD)/config.mk
+endif
+endif
+
+.PHONY: probe_again require require_test
+probe_again:
+
+require:
+	@[ -z "$(SS_MISSING)" ] || { echo "missing: $(SS_MISSING); run \`make deps\`" >&2; exit 1; }
+
+require_test: require
+	@[ -z "$(SS_MISSING_TEST)" ] || { echo "missing: $(SS_MISSING_TEST); run \`make deps\`" >&2; exit 1; }
+
+# ---------------------------------------------------------------- flags
+
+# -ffp-contract=off: a result must not depend on which multiply-adds a compiler fuses. A kernel that wants
+# fusing sets CFLAGS_<its path> in kernels/cpu/flags.mk, or uses intrinsics.
+ss_cflags := -std=c11 -Wall -Wextra $(if $(WERROR),-Werror) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE \
+  -DSS_VERSION='"$(VERSION)"' -I. $(SS_INCLUDES) -fopenmp -ffp-contract=off -fno-math-errno \
+  -fno-trapping-math $(mode_flags)
+ss_libs := $(SS_LIBS) -fopenmp -lpthread -lm
+
+-include kernels/cpu/flags.mk
+
+cuda_objects :=
+ifneq ($(and $(SS_NVCC),$(cuda_sources)),)
+ifndef ASAN
+cuda_objects := $(cuda_sources:%.cu=$(B)/obj/%.cu.o)
+ss_cflags += -DSS_WITH_CUDA -I$(SS_CUDA_HOME)/include
+ss_libs += -L$(SS_CUDA_HOME)/lib64 -Wl,-rpath,$(SS_CUDA_HOME)/lib64 -lcublasLt -lcudart -lstdc++
+endif
+endif
+nvcc_flags := -O3 -std=c++17 -I. -DSS_VERSION='"$(VERSION)"' -DSS_WITH_CUDA $(SS_GENCODE) \
+  -Xcompiler -Wall,-Wextra $(if $(WERROR),-Werror all-warnings)
+
+objects := $(sources:%.c=$(B)/obj/%.o)
+tests := $(test_sources:tests/%.c=$(B)/tests/%)
+support_objects := $(support_sources:%.c=$(B)/obj/%.o)
+
+# Objects are rebuilt when the command line changes, not only when a file does.
+command_line := $(CC) $(ss_cflags) $(LDFLAGS) $(ss_libs) $(nvcc_flags)
+$(B)/flags: probe_again
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(command_line))' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# ---------------------------------------------------------------- building
+
+.PHONY: all lib cuda
+all: $(BINARY)
+lib: $(B)/libselfspan.a
+
+$(BINARY): $(B)/obj/selfspan.o $(B)/libselfspan.a
+	@echo "link  $@"
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(ss_libs)
+
+# Made anew each time: `ar r` would keep members whose source is gone.
+$(B)/libselfspan.a: $(objects) $(cuda_objects)
+	@rm -f $@
+	@ar crs $@ $^
+
+# A source removed or added changes the archive though no object is newer.
+$(B)/sources: probe_again
+	@mkdir -p $(@D)
+	@echo '$(objects) $(cuda_objects)' | cmp -s - $@ || echo '$(objects) $(cuda_objects)' > $@
+$(B)/libselfspan.a: | $(B)/sources
+ifneq ($(file < $(B)/sources),$(objects) $(cuda_objects))
+.PHONY: $(B)/libselfspan.a
+endif
+
+$(B)/obj/%.o: %.c $(B)/flags | require
+	@mkdir -p $(@D)
+	@echo "cc    $<"
+	@$(CC) $(ss_cflags) $(CFLAGS_$<) -MMD -MP -c -o $@ $<
+
+$(B)/obj/%.cu.o: %.cu $(B)/flags | require
+	@mkdir -p $(@D)
+	@echo "nvcc  $<"
+	@$(SS_NVCC) $(nvcc_flags) $(CFLAGS_$<) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(B)/tests/test_%: $(B)/obj/tests/test_%.o $(support_objects) $(B)/libselfspan.a | require_test
+	@mkdir -p $(@D)
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(ss_libs)
+
+$(B)/obj/tests/%.o: | require_test
+
+.SECONDARY:
+
+cuda: $(cuda_objects)
+	@[ -n "$(SS_NVCC)" ] || { echo "cuda: no nvcc on PATH, in CUDA_HOME or in /usr/local/cuda" >&2; exit 1; }
+	@[ -n "$(cuda_sources)" ] && echo "cuda: $(words $(cuda_objects)) objects" || echo "cuda: no sources in kernels/cuda yet"
+
+-include $(wildcard $(B)/obj/*.d $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
+
+# ---------------------------------------------------------------- checks
+
+.PHONY: test asan run-tests test-programs format format-check
+
+test-programs: $(BINARY) $(tests)
+
+test: deps
+	@$(MAKE) --no-print-directory run-tests
+
+asan: deps
+	@$(MAKE) --no-print-directory ASAN=1 run-tests
+
+run-tests: test-programs
+	@CC="$(CC)" BUILD=$(B) SELFSPAN=$(abspath $(BINARY)) bash tests/run.sh $(tests) $(shell_tests)
+
+clang_format := $(or $(CLANG_FORMAT),clang-format)
+format:
+	@$(clang_format) -i $(formatted)
+
+format-check:
+	@if command -v $(clang_format) >/dev/null; then $(clang_format) --dry-run --Werror $(formatted); \
+	else echo "format-check: skipped, clang-format not found"; fi
+
+# ---------------------------------------------------------------- using
+
+.PHONY: help deps venv quickstart base bench notebook clean
+
+deps:
+	@CC="$(CC)" bash build-aux/deps.sh
+
+venv:
+	@bash build-aux/venv.sh
+
+quickstart: deps
+	@$(MAKE) --no-print-directory all
+	@bash configs/quickstart/run.sh
+
+base: all
+	./selfspan train --config configs/base.yaml
+
+bench: all
+	./selfspan bench train --device cpu
+	./selfspan bench decode --device cpu
+
+notebook: all
+	./selfspan export notebook --run runs/quickstart
+
+clean:
+	rm -rf $(BUILD) selfspan
+
+help:
+	@echo "make              build ./selfspan"
+	@echo "make quickstart   generate data, fine-tune the three arms from the base, print the table"
+	@echo "make test         build and run every test"
+	@echo "make asan         the same under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make deps         install missing libraries; asks first (YES=1 does not; PYTHON=1 adds Python)"
+	@echo "make bench        CPU training and decoding benchmarks"
+	@echo "make base         train the base model that the quickstart fine-tunes (an hour or two)"
+	@echo "make notebook     write the quickstart's notebook into notebooks-export/"
+	@echo "make venv         .venv with the Python packages of notebook and optional tests"
+	@echo "make cuda         compile the CUDA kernels (needs nvcc)"
+	@echo "make format       clang-format all sources (format-check: only look)"
+	@echo "make clean        remove build/ and ./selfspan"
+	@echo
+	@echo "variables: CC CFLAGS LDFLAGS CUDA=0 CUDA_HOME WERROR=1 YES=1"
