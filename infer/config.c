@@ -1,0 +1,20 @@
+#include "infer/decoder.h"
+
+const ss_key decode_keys[] = {
+    SS_CONFIG_INT(decode_options, max_batch, "decode.max_batch", "32", 1, 65536,
+                  "sequences decoded at the same time (KV slots)"),
+    SS_CONFIG_INT(decode_options, max_tokens, "decode.max_tokens", "0", 0, 1e9,
+                  "generated tokens an example; 0: as many as fit"),
+    SS_CONFIG_REAL(decode_options, temperature, "decode.temperature", "0", 0, 100,
+                   "sampling temperature; 0: greedy"),
+    SS_CONFIG_INT(decode_options, top_k, "decode.top_k", "0", 0, 1e9, "sample from the k likeliest; 0: all"),
+    SS_CONFIG_REAL(decode_options, top_p, "decode.top_p", "1", 1e-6, 1,
+                   "sample from the likeliest that add up to p"),
+    SS_CONFIG_INT(decode_options, seed, "decode.seed", "0", 0, 9e15, "seed of sampling and of control random"),
+    SS_CONFIG_BOOL(decode_options, constrain, "decode.constrain", "no",
+                   "forbid tokens that cannot continue a well-formed header"),
+    SS_CONFIG_CHOICE(decode_options, control, "decode.control", "self",
+                     "self|oracle|recency|random|window|replay",
+                     "what is read: the selected span, or a control"),
+    SS_CONFIG_INT(decode_options, n_sink, "decode.n_sink", "4", 0, 1e6, "sink rows of control window"),
+    {NULL, SS_KEY_INT, 0, NULL, 1, 0, NULL, NULL}};

@@ -1,0 +1,94 @@
+// Batched, continuous decoding with self-selected spans: a slot a sequence, a KV slab a slot, a span tracker a
+// sequence; a finished sequence makes room for the next. Which rows are read is the tracker's ranges and nothing else.
+#ifndef SELFSPAN_INFER_DECODER_H
+#define SELFSPAN_INFER_DECODER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/config.h"
+#include "common/error.h"
+#include "data/render.h"
+#include "data/vocabulary.h"
+#include "model/gpt.h"
+#include "span/span_core.h"
+
+// What is read at each generated token. The span-trained model's controls keep the emitted tokens and change the set.
+typedef enum {
+  DECODE_SELF,     // the policy's V(i) of the emitted text (dense and annotated: everything)
+  DECODE_ORACLE,   // gold header tokens are forced; bodies are generated
+  DECODE_RECENCY,  // the most recent rows, as many as |V(i)|
+  DECODE_RANDOM,   // the own segment and random earlier rows, as many as |V(i)| in all
+  DECODE_WINDOW,   // sink rows and a sliding window, as many as |V(i)| in all
+  DECODE_REPLAY    // every gold token is forced: equal work for measuring
+} decode_control;
+
+typedef struct {
+  int64_t max_batch;      // slots
+  int64_t max_tokens;     // generated tokens an example; 0: up to n_positions
+  double temperature;     // 0: greedy
+  int64_t top_k;          // 0: all
+  double top_p;           // 1: all
+  int64_t seed;
+  bool constrain;
+  int control;            // decode_control
+  int64_t n_sink;         // DECODE_WINDOW
+  bool trace_rows;        // keep attended rows of every generated token
+} decode_options;
+extern const ss_key decode_keys[];  // "decode.*" over a decode_options
+
+// One sequence to decode. Arrays belong to the caller until the result is taken.
+typedef struct {
+  int64_t index;             // the caller's name for it; also its sampling stream
+  const int32_t *prompt;     // [n_prompt] <bos> task context+
+  int32_t n_prompt;
+  int32_t preamble_end;
+  int32_t anchor_offset;
+  const int32_t *gold;       // DECODE_ORACLE, DECODE_REPLAY: the gold tokens after the prompt; else NULL
+  int32_t n_gold;
+} decode_request;
+
+typedef enum { DECODE_STOP_EOS, DECODE_STOP_LENGTH, DECODE_STOP_ANCHORS } decode_stop;
+
+typedef struct {
+  int64_t index;
+  int32_t *tokens;           // [n_token]: prompt, then generated
+  int32_t n_prompt, n_token;
+  int32_t *rows;             // [n_token - n_prompt] attended rows of the query that produced each token (trace_rows), else NULL
+  decode_stop stop;
+  span_malformed malformed;
+  span_layout layout;        // of the whole text; storage lives as long as the result
+  int64_t attended_rows;     // sum of |V(i)| over the queries that produced the generated tokens; the
+                             // prompt's last query is the first of them
+  int64_t prefill_rows;      // sum over the prompt's other queries
+  double log_probability;    // sum over generated tokens (of the sampled distribution before truncation)
+} decode_result;
+
+// Totals of a run: what was measured, with tracking and planning inside.
+// Zero-initialise; runs add up.
+typedef struct {
+  double prefill_seconds, decode_seconds, host_seconds;  // host: tracking, ranges, sampling (a part of the others)
+  int64_t prefill_tokens, generated_tokens, steps;
+  int64_t prefill_attended_rows, decode_attended_rows;
+  int64_t kv_bytes_read;     // decode: attended rows x bytes a row
+  int64_t n_sequence;
+} decode_statistics;
+
+typedef struct decoder decoder;
+
+// `arm` decides headers and mask; `policy` the span arm's ranges. slot_rows <= n_positions.
+ss_status decoder_create(decoder **out, gpt *model, const vocabulary *vocabulary, arm arm,
+                         const span_policy *policy, const decode_options *options, int64_t slot_rows,
+                         ss_error *error);
+void decoder_free(decoder *decoder);
+
+// Next request into *request; *done when there are none. The prompt must stay valid until its result came back.
+typedef ss_status (*decode_source)(void *user, decode_request *request, bool *done, ss_error *error);
+// Takes a finished sequence; the result's arrays are freed after it returns. Order: by completion.
+typedef ss_status (*decode_sink)(void *user, const decode_result *result, ss_error *error);
+
+// Decodes everything that `source` yields. A prompt that cannot fit is an error naming both lengths.
+ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, void *user,
+                      decode_statistics *statistics, ss_error *error);
+
+#endif

@@ -1,0 +1,188 @@
+// The seam to the backends: one table of ops, implemented twice (kernels/cpu, kernels/cuda) with the same
+// names and argument order. Nothing above it knows which backend runs.
+//
+// Conventions
+//  - A tensor is a row-major matrix [rows, cols] with a row stride (elements). Its data is an address on
+//    the device: only ops and copies touch it. Shapes stand beside every tensor below: n = rows of the
+//    batch (tokens), C = n_embd, V = vocabulary.
+//  - Gradients of parameters are accumulated (+=); gradients of activations are written (=) unless said.
+//  - Every op is deterministic and independent of the number of threads (CPU), or in deterministic mode (CUDA).
+//  - Every op returns ss_status; its message is in the device's error (ss_device_error).
+//  - Kernels know row ranges only: no segments, references or tasks.
+#ifndef SELFSPAN_KERNELS_KERNELS_H
+#define SELFSPAN_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "span/span_core.h"
+
+typedef enum { SS_F32, SS_BF16, SS_I32 } ss_dtype;
+
+typedef struct {
+  void *data;  // device address
+  int64_t rows, cols;
+  int64_t stride;  // elements between rows, >= cols
+  ss_dtype dtype;
+} ss_tensor;
+
+static inline ss_tensor ss_matrix(void *data, int64_t rows, int64_t cols) {
+  ss_tensor tensor = {data, rows, cols, cols, SS_F32};
+  return tensor;
+}
+static inline ss_tensor ss_integers(void *data, int64_t count) {
+  ss_tensor tensor = {data, 1, count, count, SS_I32};
+  return tensor;
+}
+static inline size_t ss_dtype_size(ss_dtype dtype) { return dtype == SS_BF16 ? 2 : 4; }
+// Columns [first, first + cols) of a tensor, as a view.
+static inline ss_tensor ss_columns(ss_tensor tensor, int64_t first, int64_t cols) {
+  tensor.data = (char *)tensor.data + (size_t)first * ss_dtype_size(tensor.dtype);
+  tensor.cols = cols;
+  return tensor;
+}
+// Rows [first, first + rows) of a tensor, as a view.
+static inline ss_tensor ss_rows(ss_tensor tensor, int64_t first, int64_t rows) {
+  tensor.data = (char *)tensor.data + (size_t)(first * tensor.stride) * ss_dtype_size(tensor.dtype);
+  tensor.rows = rows;
+  return tensor;
+}
+
+typedef enum { SS_NORM_LAYER, SS_NORM_RMS } ss_norm_kind;
+typedef enum { SS_ACTIVATION_GELU, SS_ACTIVATION_SWIGLU } ss_activation_kind;  // GELU: tanh form (GPT-2)
+
+// One attention view: queries q_first .. q_first + n_query share the ranges; query j reads them and the
+// key rows [self_first, self_last + j]. All key rows index the k and v tensors of the call. Training:
+// q_first == self_last. Decoding: n_query == 1 and key rows lie in a cache slab.
+typedef struct {
+  int32_t q_first, n_query;
+  int32_t self_first, self_last;  // first key row of the causal part; key row of the first query itself
+  int32_t range_first, n_range;   // into the ranges passed with the views
+} ss_attention_view;
+
+typedef struct ss_attention_plan ss_attention_plan;  // owned by the caller, made by a device's op
+
+// One attention call's geometry. n_head must be a multiple of n_kv_head (grouped-query attention).
+typedef struct {
+  int32_t n_head, n_kv_head, head_dim;
+  float scale;  // multiplies q.k; 1/sqrt(head_dim) for GPT-2 and Llama
+} ss_attention_shape;
+
+// One parameter tensor of the AdamW update (Loshchilov, Hutter 2017, arXiv 1711.05101).
+typedef struct {
+  float *weight, *gradient, *first_moment, *second_moment;  // device addresses, `count` elements
+  int64_t count;
+  float weight_decay;
+} ss_adamw_tensor;
+
+typedef struct {
+  float learning_rate, beta1, beta2, epsilon;
+  float gradient_scale;  // multiplies every gradient first (clipping, averaging)
+  int64_t step;          // 1 for the first update (bias correction)
+} ss_adamw;
+
+typedef struct ss_device ss_device;
+
+typedef struct {
+  const char *name;  // "cpu", "cuda"
+
+  // --- memory ---
+  ss_status (*allocate)(ss_device *, void **data, size_t bytes, const char *what);  // zeroed
+  void (*release)(ss_device *, void *data);
+  ss_status (*upload)(ss_device *, void *device_data, const void *host, size_t bytes);
+  ss_status (*download)(ss_device *, void *host, const void *device_data, size_t bytes);
+  ss_status (*zero)(ss_device *, void *data, size_t bytes);
+  ss_status (*synchronize)(ss_device *);
+
+  // --- embedding --- out[n,C] = wte[token] (+ wpe[position] when wpe.data != NULL)
+  ss_status (*embedding_forward)(ss_device *, ss_tensor out, ss_tensor tokens /*i32[n]*/,
+                                 ss_tensor positions /*i32[n]*/, ss_tensor wte /*[V,C]*/,
+                                 ss_tensor wpe /*[P,C]*/);
+  ss_status (*embedding_backward)(ss_device *, ss_tensor dwte /*+=*/, ss_tensor dwpe /*+=*/,
+                                  ss_tensor dout /*[n,C]*/, ss_tensor tokens, ss_tensor positions);
+
+  // --- residual + norm --- sum = x + branch (branch.data == NULL: sum = x, and sum may alias x); out = norm(sum).
+  // statistics [n,2]: mean and reciprocal standard deviation (RMS: column 0 is 0). bias.data may be NULL.
+  ss_status (*norm_forward)(ss_device *, ss_norm_kind, ss_tensor out /*[n,C]*/, ss_tensor sum /*[n,C]*/,
+                            ss_tensor statistics, ss_tensor x, ss_tensor branch, ss_tensor weight /*[1,C]*/,
+                            ss_tensor bias, float epsilon);
+  // dsum[n,C] += gradient through the norm (the residual stream's gradient is already in dsum).
+  ss_status (*norm_backward)(ss_device *, ss_norm_kind, ss_tensor dsum /*+=*/, ss_tensor dweight /*+=*/,
+                             ss_tensor dbias /*+=, may be NULL*/, ss_tensor dout /*[n,C]*/, ss_tensor sum,
+                             ss_tensor statistics, ss_tensor weight);
+
+  // --- linear --- out[n,O] = in[n,I] weight[O,I]^T + bias[1,O] (bias.data may be NULL)
+  ss_status (*linear_forward)(ss_device *, ss_tensor out, ss_tensor in, ss_tensor weight, ss_tensor bias);
+  // din (=, skipped when din.data == NULL), dweight (+=), dbias (+=, may be NULL)
+  ss_status (*linear_backward)(ss_device *, ss_tensor din, ss_tensor dweight, ss_tensor dbias, ss_tensor dout,
+                               ss_tensor in, ss_tensor weight);
+
+  // --- rotary positions, in place --- x[n, heads*head_dim], pairs (d, d + head_dim/2) as in Llama (Su et al.
+  // 2021, arXiv 2104.09864); direction +1 forward, -1 for the gradient.
+  ss_status (*rotary)(ss_device *, ss_tensor x, ss_tensor positions /*i32[n]*/, int32_t head_dim, float theta,
+                      int32_t direction);
+
+  // --- attention over row ranges ---
+  // Makes or refills *plan (NULL at first) from host arrays: views -> work items. Ranges are sorted, merged,
+  // and end at or before the view's self_first. The plan copies what it needs. `backward` also prepares the gradient.
+  ss_status (*attention_plan)(ss_device *, ss_attention_plan **plan, const ss_attention_view *views,
+                              int64_t n_view, const span_range *ranges, int64_t n_range, int64_t n_key_row,
+                              bool backward);
+  void (*attention_plan_free)(ss_device *, ss_attention_plan *plan);
+  // out[n_query_row, n_head*head_dim]; log_sum_exp[n_query_row, n_head] (may be NULL data when no backward
+  // follows). Rows of q covered by no view are left untouched; a view query that reads nothing gives zeros.
+  ss_status (*attention_forward)(ss_device *, const ss_attention_plan *plan, ss_attention_shape,
+                                 ss_tensor out, ss_tensor log_sum_exp, ss_tensor q /*[nq, n_head*head_dim]*/,
+                                 ss_tensor k /*[nk, n_kv_head*head_dim]*/, ss_tensor v);
+  // dq, dk, dv are written (=), rows that no view covers or reads as zeros.
+  ss_status (*attention_backward)(ss_device *, const ss_attention_plan *plan, ss_attention_shape, ss_tensor dq,
+                                  ss_tensor dk, ss_tensor dv, ss_tensor dout, ss_tensor out,
+                                  ss_tensor log_sum_exp, ss_tensor q, ss_tensor k, ss_tensor v);
+  // Copies k and v rows [n, n_kv_head*head_dim] to rows `slots` (i32[n]) of the caches.
+  ss_status (*cache_append)(ss_device *, ss_tensor k_cache, ss_tensor v_cache, ss_tensor k, ss_tensor v,
+                            ss_tensor slots);
+
+  // --- MLP activation --- GELU: in[n,F]; SWIGLU: in[n,2F] = gate | up, out = silu(gate) * up
+  ss_status (*activation_forward)(ss_device *, ss_activation_kind, ss_tensor out /*[n,F]*/, ss_tensor in);
+  ss_status (*activation_backward)(ss_device *, ss_activation_kind, ss_tensor din, ss_tensor dout,
+                                   ss_tensor in);
+
+  // --- classifier + loss, fused in chunks of rows: full logits never exist ---
+  // losses[n] = cross-entropy of softmax(h wte^T) against targets (i32[n]; < 0 is ignored: loss 0, no gradient).
+  // When dh.data != NULL: dh[n,C] (=) and dwte[V,C] (+=) receive the gradient of scale * sum(losses).
+  // correct[n] (i32, may be NULL data): 1 where the arg-max is the target.
+  ss_status (*classifier_loss)(ss_device *, ss_tensor losses, ss_tensor correct, ss_tensor dh, ss_tensor dwte,
+                               ss_tensor h /*[n,C]*/, ss_tensor wte /*[V,C]*/, ss_tensor targets, float scale);
+
+  // --- optimizer ---
+  // *norm = sqrt(sum of squares over all gradients), fp64 accumulation in a fixed order. NaN/Inf propagate.
+  ss_status (*gradient_norm)(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, double *norm);
+  ss_status (*adamw)(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, ss_adamw);
+
+  void (*destroy)(ss_device *);
+} ss_ops;
+
+// Every backend's device struct starts with this.
+struct ss_device {
+  const ss_ops *ops;
+  ss_error error;
+  char description[256];  // what runs: "cpu, 2 threads, OpenBLAS SkylakeX, AVX-512"
+};
+
+// Opens "cpu" (n_thread 0: OpenMP's default) or "cuda" (n_thread ignored). An absent backend is an error.
+ss_status ss_device_open(ss_device **out, const char *name, int n_thread, ss_error *error);
+void ss_device_close(ss_device *device);
+
+// Moves a failed op's message into `error` (clearing the device's) and returns its status.
+ss_status ss_device_error(ss_device *device, ss_error *error);
+
+// Calls an op: SS_OP(device, error, linear_forward, out, in, weight, bias) returns from the caller on failure.
+#define SS_OP(device, error, op, ...)                                  \
+  do {                                                                 \
+    if ((device)->ops->op((device), __VA_ARGS__) != SS_OK)             \
+      return ss_device_error((device), (error));                       \
+  } while (0)
+
+#endif
