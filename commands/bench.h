@@ -1,0 +1,34 @@
+// What the benchmarks share: repeated timing, a peer run in the same call, and the report.
+#ifndef SELFSPAN_COMMANDS_BENCH_H
+#define SELFSPAN_COMMANDS_BENCH_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+// Seconds of repeated runs of the same work.
+typedef struct {
+  double median, low, high;  // low, high: 10th and 90th percentile
+  int64_t repeats;
+} bench_timing;
+
+// One repeat of the work to be timed.
+typedef ss_status (*bench_work)(void *user, ss_error *error);
+
+// Runs `work` `warmup` times untimed, then `repeats` times.
+ss_status bench_time(bench_work work, void *user, int64_t warmup, int64_t repeats, bench_timing *timing,
+                     ss_error *error);
+
+json_t *bench_timing_json(const bench_timing *timing);
+
+// Runs `python script arguments...` and reads the JSON object on the last line of its output. The peer's stderr goes
+// through. *out belongs to the caller.
+ss_status bench_peer(const char *python, const char *script, char *const *arguments, json_t **out,
+                     ss_error *error);
+
+ss_status bench_train_command(int argc, char **argv, ss_error *error);
+ss_status bench_decode_command(int argc, char **argv, ss_error *error);
+
+#endif
