@@ -105,7 +105,8 @@ static void print_help(const ss_command_line *line) {
   int width = 4;
   for (const ss_option *option = line->options; option->name != NULL; option++) {
     int wide = (int)strlen(option->name);
-    wide += option->type == SS_OPTION_FLAG || option->argument == NULL ? 0 : 1 + (int)strlen(option->argument);
+    wide += option->type == SS_OPTION_FLAG || option->argument == NULL ? 0
+                                                                       : 1 + (int)strlen(option->argument);
     width = wide > width ? wide : width;
   }
   for (const ss_option *option = line->options; option->name != NULL; option++) {
@@ -120,8 +121,7 @@ static void print_help(const ss_command_line *line) {
   }
   if (line->examples != NULL) {
     size_t length = strlen(line->examples);
-    printf("\nexamples:\n%s%s", line->examples,
-           length > 0 && line->examples[length - 1] == '\n' ? "" : "\n");
+    printf("\nexamples:\n%s%s", line->examples, length > 0 && line->examples[length - 1] == '\n' ? "" : "\n");
   }
 }
 
@@ -209,8 +209,9 @@ static ss_status parse(const ss_command_line *line, int argc, char **argv, ss_st
     } else if (dashed && word[1] == '-') {
       SS_TRY(take_option(line, argc, argv, &next, seen, error));
     } else if (dashed && !isdigit((unsigned char)word[1]) && word[1] != '.') {
-      return ss_fail(error, SS_ERROR_USAGE, "unknown option '%s'; options have two dashes, see selfspan %s --help",
-                     word, line->command);
+      return ss_fail(error, SS_ERROR_USAGE,
+                     "unknown option '%s'; options have two dashes, see selfspan %s --help", word,
+                     line->command);
     } else if (positionals == NULL) {
       return ss_fail(error, SS_ERROR_USAGE, "unexpected argument '%s'; usage: %s", word, line->usage);
     } else {

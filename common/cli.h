@@ -27,10 +27,10 @@ typedef struct {
 void ss_string_list_free(ss_string_list *list);
 
 typedef struct {
-  const char *name;     // without dashes: "config"
+  const char *name;  // without dashes: "config"
   ss_option_type type;
   void *value;
-  const char *argument; // shown in help: "FILE"; NULL for flags
+  const char *argument;  // shown in help: "FILE"; NULL for flags
   const char *help;
 } ss_option;
 
@@ -46,8 +46,8 @@ typedef struct {
 // Parses argv[1..argc-1]. Accepts --name value, --name=value and "--". Positional arguments are
 // collected in `positionals` (may be NULL: then they are an error). *help is set when --help was
 // given and printed to stdout. Unknown options fail with the nearest known name.
-ss_status ss_cli_parse(const ss_command_line *line, int argc, char **argv,
-                       ss_string_list *positionals, bool *help, ss_error *error);
+ss_status ss_cli_parse(const ss_command_line *line, int argc, char **argv, ss_string_list *positionals,
+                       bool *help, ss_error *error);
 
 // The usual way to a configuration: defaults, then the YAML file (NULL: none), then every
 // "key=value" of --set (NULL: none).

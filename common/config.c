@@ -205,8 +205,8 @@ ss_status ss_config_assign(const ss_key *key, void *field, const char *text, boo
 ss_status ss_config_defaults(const ss_key_group *groups, ss_error *error) {
   for (const ss_key_group *group = groups; group->keys != NULL; group++)
     for (const ss_key *key = group->keys; key->name != NULL; key++)
-      SS_TRY(ss_config_assign(key, (char *)group->target + key->offset, key->initial, false, "defaults",
-                              error));
+      SS_TRY(
+          ss_config_assign(key, (char *)group->target + key->offset, key->initial, false, "defaults", error));
   return SS_OK;
 }
 

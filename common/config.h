@@ -23,25 +23,25 @@ typedef enum {
 } ss_key_type;
 
 typedef struct {
-  const char *name;      // "train.learning_rate"
+  const char *name;  // "train.learning_rate"
   ss_key_type type;
-  size_t offset;         // of the bound field in the config struct
-  const char *initial;   // default, in the syntax of the file
-  double low, high;      // inclusive range of INT and REAL (ignored when low > high)
-  const char *choices;   // CHOICE: "adamw|sgd"
-  const char *help;      // one line
+  size_t offset;        // of the bound field in the config struct
+  const char *initial;  // default, in the syntax of the file
+  double low, high;     // inclusive range of INT and REAL (ignored when low > high)
+  const char *choices;  // CHOICE: "adamw|sgd"
+  const char *help;     // one line
 } ss_key;
 
 #define SS_CONFIG_INT(type, field, name, initial, low, high, help) \
-  {name, SS_KEY_INT, offsetof(type, field), initial, low, high, NULL, help}
+  { name, SS_KEY_INT, offsetof(type, field), initial, low, high, NULL, help }
 #define SS_CONFIG_REAL(type, field, name, initial, low, high, help) \
-  {name, SS_KEY_REAL, offsetof(type, field), initial, low, high, NULL, help}
+  { name, SS_KEY_REAL, offsetof(type, field), initial, low, high, NULL, help }
 #define SS_CONFIG_BOOL(type, field, name, initial, help) \
-  {name, SS_KEY_BOOL, offsetof(type, field), initial, 1, 0, NULL, help}
+  { name, SS_KEY_BOOL, offsetof(type, field), initial, 1, 0, NULL, help }
 #define SS_CONFIG_CHOICE(type, field, name, initial, choices, help) \
-  {name, SS_KEY_CHOICE, offsetof(type, field), initial, 1, 0, choices, help}
+  { name, SS_KEY_CHOICE, offsetof(type, field), initial, 1, 0, choices, help }
 #define SS_CONFIG_TEXT(type, field, name, initial, help) \
-  {name, SS_KEY_STRING, offsetof(type, field), initial, 1, 0, NULL, help}
+  { name, SS_KEY_STRING, offsetof(type, field), initial, 1, 0, NULL, help }
 
 // One group of keys over one struct. A command's table is a NULL-keys-terminated array of groups,
 // so that rooms keep their own tables ("model", "train", ...) and commands compose them.

@@ -12,8 +12,7 @@ const ss_key *ss_config_find(const ss_key_group *groups, const char *name, void 
 bool ss_config_is_section(const ss_key_group *groups, const char *prefix);
 
 // Fails because `name` is no key, naming the nearest one.
-ss_status ss_config_unknown(const ss_key_group *groups, const char *name, const char *where,
-                            ss_error *error);
+ss_status ss_config_unknown(const ss_key_group *groups, const char *name, const char *where, ss_error *error);
 
 // Parses `text` as the key's type, checks its range and stores it. `quoted`: the text stood in
 // quotes, which makes it a string and nothing else.

@@ -12,8 +12,7 @@ static void flatten(char *text) {
       *text = ' ';
 }
 
-static ss_status record(ss_error *error, ss_status status, int code, const char *format,
-                        va_list arguments) {
+static ss_status record(ss_error *error, ss_status status, int code, const char *format, va_list arguments) {
   if (error == NULL || error->status != SS_OK)
     return status;
   error->status = status;
@@ -56,8 +55,13 @@ ss_status ss_error_context(ss_error *error, const char *format, ...) {
   va_end(arguments);
   if (length < 0)
     length = 0;
-  if ((size_t)length < sizeof error->message)
-    snprintf(error->message + length, sizeof error->message - (size_t)length, ": %s", message);
+  size_t used = (size_t)length < sizeof message ? (size_t)length : sizeof message - 1;
+  size_t room = sizeof message - 1 - used, kept = strlen(message) + 2;
+  // Cutting the end of a long message is intended, so no format that could warn of it.
+  memmove(message + 2, message, sizeof message - 2);
+  memcpy(message, ": ", 2);
+  memcpy(error->message + used, message, kept < room ? kept : room);
+  error->message[used + (kept < room ? kept : room)] = '\0';
   flatten(error->message);
   return error->status;
 }

@@ -5,8 +5,7 @@
 #define SELFSPAN_COMMON_ERROR_H
 
 #if defined(__GNUC__)
-#define SS_PRINTF(format_index, first_argument) \
-  __attribute__((format(printf, format_index, first_argument)))
+#define SS_PRINTF(format_index, first_argument) __attribute__((format(printf, format_index, first_argument)))
 #else
 #define SS_PRINTF(format_index, first_argument)
 #endif
@@ -45,11 +44,11 @@ ss_status ss_error_context(ss_error *error, const char *format, ...) SS_PRINTF(2
 void ss_error_clear(ss_error *error);
 
 // Evaluates an expression that yields an ss_status and returns it from the function unless it is SS_OK.
-#define SS_TRY(expression)                    \
-  do {                                        \
-    ss_status try_status_ = (expression);     \
-    if (try_status_ != SS_OK)                 \
-      return try_status_;                     \
+#define SS_TRY(expression)                \
+  do {                                    \
+    ss_status try_status_ = (expression); \
+    if (try_status_ != SS_OK)             \
+      return try_status_;                 \
   } while (0)
 
 #endif

@@ -71,8 +71,8 @@ ss_status ss_commit_file(const char *temporary, const char *path, ss_error *erro
   return status;
 }
 
-static ss_status write_bytes(const char *target, int flags, const char *path, const void *data,
-                             size_t size, ss_error *error) {
+static ss_status write_bytes(const char *target, int flags, const char *path, const void *data, size_t size,
+                             ss_error *error) {
   int file = open(target, O_WRONLY | O_CLOEXEC | flags, 0666);
   if (file < 0)
     return ss_fail_errno(error, SS_ERROR_IO, "%s: cannot write", path);
@@ -225,7 +225,9 @@ static ss_status write_sidecar(const char *content, const char *path, ss_error *
   return status;
 }
 
-ss_status ss_write_hash(const char *path, ss_error *error) { return write_sidecar(path, path, error); }
+ss_status ss_write_hash(const char *path, ss_error *error) {
+  return write_sidecar(path, path, error);
+}
 
 ss_status ss_commit_file_hashed(const char *temporary, const char *path, ss_error *error) {
   ss_status status = write_sidecar(temporary, path, error);

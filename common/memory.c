@@ -25,8 +25,8 @@ ss_status ss_allocate(void *out, int64_t count, size_t size, const char *what, s
   size_t rounded = bytes == 0 ? ALIGNMENT : (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   void *memory = aligned_alloc(ALIGNMENT, rounded);
   if (memory == NULL)
-    return ss_fail(error, SS_ERROR_MEMORY, "%s: out of memory, asked for %zu bytes (%lld x %zu)", what,
-                   bytes, (long long)count, size);
+    return ss_fail(error, SS_ERROR_MEMORY, "%s: out of memory, asked for %zu bytes (%lld x %zu)", what, bytes,
+                   (long long)count, size);
   memset(memory, 0, rounded);
   memcpy(out, &memory, sizeof memory);  // `out` may point to any pointer type
   return SS_OK;
@@ -47,8 +47,8 @@ ss_status ss_grow(void *array, int64_t *capacity, int64_t needed, size_t size, c
   memcpy(&old, array, sizeof old);
   void *memory = realloc(old, bytes);
   if (memory == NULL)
-    return ss_fail(error, SS_ERROR_MEMORY, "%s: out of memory, asked for %zu bytes (%lld x %zu)", what,
-                   bytes, (long long)grown, size);
+    return ss_fail(error, SS_ERROR_MEMORY, "%s: out of memory, asked for %zu bytes (%lld x %zu)", what, bytes,
+                   (long long)grown, size);
   memcpy(array, &memory, sizeof memory);
   *capacity = grown;
   return SS_OK;

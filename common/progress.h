@@ -14,9 +14,9 @@ typedef struct {
   int64_t total;      // 0 when unknown
   bool quiet;
   bool terminal;
-  double start, last;      // seconds, monotonic
+  double start, last;  // seconds, monotonic
   int64_t first, last_done;
-  double rate;             // smoothed, units per second
+  double rate;  // smoothed, units per second
 } ss_progress;
 
 // Starts the clock. `first`: units already done (a resumed run). `label` and `unit` must outlive it.

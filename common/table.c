@@ -13,10 +13,10 @@
 
 struct ss_table {
   int n_column;
-  char **headings;   // [n_column]
-  char **cells;      // [n_row][n_column], NULL = not given
+  char **headings;  // [n_column]
+  char **cells;     // [n_row][n_column], NULL = not given
   int64_t n_row, capacity;
-  int next;          // column of the next cell in the last row
+  int next;  // column of the next cell in the last row
 };
 
 ss_status ss_table_create(ss_table **out, const char *const *columns, int n_column, ss_error *error) {
@@ -36,8 +36,8 @@ ss_status ss_table_create(ss_table **out, const char *const *columns, int n_colu
 
 ss_status ss_table_row(ss_table *table, ss_error *error) {
   int64_t filled = table->n_row * table->n_column;
-  SS_TRY(ss_grow(&table->cells, &table->capacity, filled + table->n_column, sizeof *table->cells, "table cells",
-                 error));
+  SS_TRY(ss_grow(&table->cells, &table->capacity, filled + table->n_column, sizeof *table->cells,
+                 "table cells", error));
   for (int i = 0; i < table->n_column; i++)
     table->cells[filled + i] = NULL;
   table->n_row++;

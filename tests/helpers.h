@@ -24,28 +24,28 @@
 #define TEST_PATH 1024
 
 // Fails the test with the recorded message unless `expression` yields SS_OK. Needs `ss_error error` in scope.
-#define assert_ok(expression)                                                              \
-  do {                                                                                     \
-    ss_status assert_status_ = (expression);                                               \
-    if (assert_status_ != SS_OK)                                                           \
-      fail_msg("%s: status %d: %s", #expression, (int)assert_status_, error.message);      \
+#define assert_ok(expression)                                                         \
+  do {                                                                                \
+    ss_status assert_status_ = (expression);                                          \
+    if (assert_status_ != SS_OK)                                                      \
+      fail_msg("%s: status %d: %s", #expression, (int)assert_status_, error.message); \
   } while (0)
 
 // Fails the test unless `expression` yields `expected` with a message that contains `part`. Clears `error`.
-#define assert_refused(expression, expected, part)                                         \
-  do {                                                                                     \
-    ss_status assert_status_ = (expression);                                               \
-    if (assert_status_ != (expected) || strstr(error.message, (part)) == NULL)             \
+#define assert_refused(expression, expected, part)                                                 \
+  do {                                                                                             \
+    ss_status assert_status_ = (expression);                                                       \
+    if (assert_status_ != (expected) || strstr(error.message, (part)) == NULL)                     \
       fail_msg("%s: status %d (expected %d), message \"%s\" (expected \"%s\" in it)", #expression, \
-               (int)assert_status_, (int)(expected), error.message, (part));               \
-    ss_error_clear(&error);                                                                \
+               (int)assert_status_, (int)(expected), error.message, (part));                       \
+    ss_error_clear(&error);                                                                        \
   } while (0)
 
 // |a - b| <= tolerance, and false for NaN.
-#define assert_near(a, b, tolerance)                                                       \
-  do {                                                                                     \
-    double near_a_ = (a), near_b_ = (b);                                                   \
-    if (!(fabs(near_a_ - near_b_) <= (tolerance)))                                         \
+#define assert_near(a, b, tolerance)                                                               \
+  do {                                                                                             \
+    double near_a_ = (a), near_b_ = (b);                                                           \
+    if (!(fabs(near_a_ - near_b_) <= (tolerance)))                                                 \
       fail_msg("%s = %.17g, expected %.17g within %g", #a, near_a_, near_b_, (double)(tolerance)); \
   } while (0)
 

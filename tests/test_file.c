@@ -1,0 +1,128 @@
+// Files: complete or absent, whatever fails; hashes that see every bit.
+#include "tests/helpers.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
+static void file_round_trip(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char folder[TEST_PATH], path[TEST_PATH + 16], *text = NULL;
+  size_t size = 0;
+  assert_ok(ss_make_directories(test_path(folder, "a/b/c/"), &error));
+  assert_ok(ss_make_directories(folder, &error));
+  snprintf(path, sizeof path, "%sfile", folder);
+  assert_ok(ss_write_file(path, "one\0two", 7, &error));
+  assert_ok(ss_write_file(path, "x\0y", 3, &error));
+  assert_ok(ss_read_file(path, &text, &size, &error));
+  assert_int_equal(size, 3);
+  assert_memory_equal(text, "x\0y", 4);
+  free(text);
+  assert_refused(ss_read_file("/nonexistent", &text, &size, &error), SS_ERROR_IO,
+                 "/nonexistent: cannot open");
+  assert_refused(ss_read_file(folder, &text, &size, &error), SS_ERROR_IO, "cannot");
+  assert_refused(ss_write_file(folder, "x", 1, &error), SS_ERROR_IO, "a folder");
+  char below[TEST_PATH + 32];
+  snprintf(below, sizeof below, "%s/sub", path);
+  assert_refused(ss_make_directories(below, &error), SS_ERROR_IO, "");
+}
+
+static void file_unwritable_folder(void **state) {
+  (void)state;
+  ss_error error = {0};
+  // /proc refuses even root.
+  assert_refused(ss_write_file("/proc/selfspan-test", "x", 1, &error), SS_ERROR_IO,
+                 "/proc/selfspan-test: cannot write");
+  assert_refused(ss_make_directories("/proc/selfspan-test/x", &error), SS_ERROR_IO,
+                 "cannot create the folder");
+  if (geteuid() == 0)
+    return;
+  char folder[TEST_PATH], path[TEST_PATH + 8];
+  assert_ok(ss_make_directories(test_path(folder, "locked"), &error));
+  assert_int_equal(chmod(folder, 0555), 0);
+  snprintf(path, sizeof path, "%s/x", folder);
+  assert_refused(ss_write_file(path, "x", 1, &error), SS_ERROR_IO, "Permission denied");
+  assert_false(ss_file_exists(path));
+  chmod(folder, 0755);
+}
+
+// A size limit stands in for a full disk: the write fails half-way, as it does there.
+static void file_full_disk(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH], *temporary = NULL, *text = NULL, big[20000];
+  size_t size = 0;
+  memset(big, 'b', sizeof big);
+  test_write(path, "precious", "complete");
+  struct rlimit old, small;
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+  small = old;
+  small.rlim_cur = 4096;
+  void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+  ss_status status = ss_write_file(path, big, sizeof big, &error);
+  setrlimit(RLIMIT_FSIZE, &old);
+  signal(SIGXFSZ, handler);
+  assert_refused(status, SS_ERROR_IO, "precious: cannot write");
+  assert_ok(ss_temporary_path(path, &temporary, &error));
+  assert_false(ss_file_exists(temporary));
+  free(temporary);
+  assert_ok(ss_read_file(path, &text, &size, &error));
+  assert_string_equal(text, "complete");
+  free(text);
+  if (ss_file_exists("/dev/full"))
+    assert_refused(ss_write_file("/dev/full", "x", 1, &error), SS_ERROR_IO, "No space left");
+}
+
+static void file_hash(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH], sidecar[TEST_PATH + 8], hash[33], *text = NULL;
+  size_t size = 0;
+  test_write(path, "hashed", "selfspan\n");
+  snprintf(sidecar, sizeof sidecar, "%s.xxh128", path);
+  assert_ok(ss_hash_file(path, hash, &error));
+  assert_string_equal(hash, "5bc032112b7b9bcfb74242618da67b9b");  // as printed by xxhsum -H2
+  assert_refused(ss_check_hash(path, &error), SS_ERROR_INPUT, "hashed.xxh128 is missing");
+  assert_ok(ss_write_hash(path, &error));
+  assert_ok(ss_read_file(sidecar, &text, &size, &error));
+  assert_string_equal(text, "5bc032112b7b9bcfb74242618da67b9b  hashed\n");
+  free(text);
+  assert_ok(ss_check_hash(path, &error));
+  for (int bit = 0; bit < 8; bit++) {
+    test_flip_bit(path, bit, bit);
+    assert_refused(ss_check_hash(path, &error), SS_ERROR_INPUT, "damaged");
+    test_flip_bit(path, bit, bit);
+  }
+  assert_ok(ss_check_hash(path, &error));
+  test_flip_bit(sidecar, 3, 0);
+  assert_int_equal(ss_check_hash(path, &error), SS_ERROR_INPUT);
+  ss_error_clear(&error);
+  test_write(sidecar, "hashed.xxh128", "short");
+  assert_refused(ss_check_hash(path, &error), SS_ERROR_INPUT, "malformed");
+  assert_refused(ss_hash_file("/nonexistent", hash, &error), SS_ERROR_IO, "cannot open");
+}
+
+static void file_commit_with_hash(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH], *temporary = NULL;
+  test_path(path, "committed");
+  assert_ok(ss_temporary_path(path, &temporary, &error));
+  assert_ok(ss_write_file(temporary, "content", 7, &error));
+  assert_ok(ss_commit_file_hashed(temporary, path, &error));
+  assert_ok(ss_check_hash(path, &error));
+  assert_false(ss_file_exists(temporary));
+  assert_refused(ss_commit_file(temporary, path, &error), SS_ERROR_IO, "cannot open");
+  assert_true(ss_file_exists(path));
+  free(temporary);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(file_round_trip),       cmocka_unit_test(file_unwritable_folder),
+      cmocka_unit_test(file_full_disk),        cmocka_unit_test(file_hash),
+      cmocka_unit_test(file_commit_with_hash),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
