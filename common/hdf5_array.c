@@ -81,8 +81,9 @@ static ss_status create_dataset(ss_hdf5 *file, const char *name, ss_hdf5_type ty
   if (chunk)
     H5Pset_chunk(creation, H5Sget_simple_extent_ndims(space), chunk);
   *dataset = H5Dcreate2(file->file, name, hdf5_file_type(type), space, H5P_DEFAULT, creation, H5P_DEFAULT);
+  ss_status status = *dataset < 0 ? hdf5_fail(error, file, "create the array", name) : SS_OK;
   H5Pclose(creation);
-  return *dataset < 0 ? hdf5_fail(error, file, "create the array", name) : SS_OK;
+  return status;
 }
 
 static ss_status write_array(ss_hdf5 *file, const char *name, ss_hdf5_type type, int32_t rank,

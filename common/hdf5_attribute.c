@@ -9,11 +9,13 @@ static ss_status write_attribute(ss_hdf5 *file, const char *name, hid_t file_typ
                                  const void *value, ss_error *error) {
   hid_t space = H5Screate(H5S_SCALAR);
   hid_t attribute = H5Acreate2(file->file, name, file_type, space, H5P_DEFAULT, H5P_DEFAULT);
-  herr_t result = attribute < 0 ? -1 : H5Awrite(attribute, memory_type, value);
-  if (attribute >= 0 && H5Aclose(attribute) < 0)
-    result = -1;
+  ss_status status = SS_OK;
+  if (attribute < 0 || H5Awrite(attribute, memory_type, value) < 0)
+    status = hdf5_fail(error, file, "write the attribute", name);
+  if (attribute >= 0 && H5Aclose(attribute) < 0 && status == SS_OK)
+    status = hdf5_fail(error, file, "write the attribute", name);
   H5Sclose(space);
-  return result < 0 ? hdf5_fail(error, file, "write the attribute", name) : SS_OK;
+  return status;
 }
 
 ss_status hdf5_write_scalar(ss_hdf5 *file, const char *name, ss_hdf5_type type, const void *value,
@@ -64,14 +66,15 @@ static ss_status read_string(ss_hdf5 *file, const char *name, hid_t attribute, h
   char *text = NULL;
   SS_TRY(ss_allocate(&text, (int64_t)size + 1, 1, name, error));
   hid_t memory_type = string_type(size);
-  herr_t result = H5Aread(attribute, memory_type, text);
+  ss_status status = SS_OK;
+  if (H5Aread(attribute, memory_type, text) < 0)
+    status = hdf5_fail(error, file, "read the attribute", name);
   H5Tclose(memory_type);
-  if (result < 0) {
+  if (status == SS_OK)
+    *value = text;
+  else
     free(text);
-    return hdf5_fail(error, file, "read the attribute", name);
-  }
-  *value = text;
-  return SS_OK;
+  return status;
 }
 
 ss_status hdf5_read_string(ss_hdf5 *file, const char *name, char **value, ss_error *error) {

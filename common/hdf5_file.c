@@ -16,6 +16,9 @@ static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void hdf5_enter(hdf5_guard *guard) {
   pthread_mutex_lock(&library_lock);
+  // Must precede every other call (later ones do nothing): the library's cleaning up at exit crashes on a file
+  // that a full disk left unclosed, and everything of ours is closed by then.
+  H5dont_atexit();
   H5Eget_auto2(H5E_DEFAULT, &guard->print, &guard->print_data);
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
@@ -98,10 +101,10 @@ static ss_status create_file(ss_hdf5 *file, const char *format, int64_t schema_v
   hid_t creation = H5Pcreate(H5P_FILE_CREATE), access = access_properties();
   H5Pset_obj_track_times(creation, false);
   file->file = H5Fcreate(file->temporary, H5F_ACC_TRUNC, creation, access);
+  ss_status status = file->file < 0 ? hdf5_fail(error, file, "create the file", NULL) : SS_OK;
   H5Pclose(creation);
   H5Pclose(access);
-  if (file->file < 0)
-    return hdf5_fail(error, file, "create the file", NULL);
+  SS_TRY(status);
   SS_TRY(hdf5_write_string(file, "format", format, error));
   return hdf5_write_scalar(file, "schema_version", SS_HDF5_I64, &schema_version, error);
 }
@@ -122,17 +125,23 @@ ss_status ss_hdf5_create(ss_hdf5 **out, const char *path, const char *format, in
   return SS_OK;
 }
 
+// Closes a file being written. One that cannot be flushed (a full disk) cannot be closed either: closing it
+// would leave the library with half a file, so its handle is given up and only its space is returned.
+static ss_status close_written(ss_hdf5 *file, ss_error *error) {
+  hid_t handle = file->file;
+  file->file = H5I_INVALID_HID;
+  if (H5Fflush(handle, H5F_SCOPE_LOCAL) < 0) {
+    ss_status status = hdf5_fail(error, file, "write the file", NULL);
+    // Should this fail too, the space comes back when the process ends.
+    return truncate(file->temporary, 0) == 0 ? status : SS_ERROR_IO;
+  }
+  return H5Fclose(handle) < 0 ? hdf5_fail(error, file, "write the file", NULL) : SS_OK;
+}
+
 ss_status ss_hdf5_commit(ss_hdf5 *file, ss_error *error) {
   hdf5_guard guard;
   hdf5_enter(&guard);
-  ss_status status = SS_OK;
-  // Flushed before it is closed: a file that cannot be flushed cannot be closed either.
-  if (H5Fflush(file->file, H5F_SCOPE_LOCAL) < 0)
-    status = hdf5_fail(error, file, "write the file", NULL);
-  if (H5Fclose(file->file) < 0 && status == SS_OK)
-    status = hdf5_fail(error, file, "write the file", NULL);
-  file->file = H5I_INVALID_HID;
-  hdf5_leave(&guard, status);
+  ss_status status = hdf5_leave(&guard, close_written(file, error));
   if (status == SS_OK)
     status = ss_commit_file_hashed(file->temporary, file->path, error);
   else
@@ -146,8 +155,11 @@ void ss_hdf5_close(ss_hdf5 *file) {
     return;
   hdf5_guard guard;
   hdf5_enter(&guard);
-  if (file->file >= 0)
+  if (file->file >= 0 && file->temporary)
+    close_written(file, NULL);
+  else if (file->file >= 0)
     H5Fclose(file->file);
+  H5Eclear2(H5E_DEFAULT);
   hdf5_leave(&guard, SS_OK);
   if (file->temporary)
     unlink(file->temporary);
@@ -171,8 +183,9 @@ static ss_status open_file(ss_hdf5 *file, ss_error *error) {
   }
   hid_t access = access_properties();
   file->file = H5Fopen(file->path, H5F_ACC_RDONLY, access);
+  ss_status status = file->file < 0 ? hdf5_fail(error, file, "open a damaged or truncated file", NULL) : SS_OK;
   H5Pclose(access);
-  return file->file < 0 ? hdf5_fail(error, file, "open a damaged or truncated file", NULL) : SS_OK;
+  return status;
 }
 
 static ss_status check_format(ss_hdf5 *file, const char *format, int64_t schema_version, ss_error *error) {

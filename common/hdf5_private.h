@@ -22,7 +22,8 @@ void hdf5_enter(hdf5_guard *guard);
 // Returns `status`, so that a public function ends with `return hdf5_leave(&guard, status);`.
 ss_status hdf5_leave(hdf5_guard *guard, ss_status status);
 
-// SS_ERROR_IO or SS_ERROR_INPUT with "PATH: what 'name': the library's innermost reason".
+// SS_ERROR_IO (writing) or SS_ERROR_INPUT (reading) with 'PATH: cannot WHAT "NAME": the library's innermost reason'.
+// To be called at once: any further call of the library forgets the reason.
 ss_status hdf5_fail(ss_error *error, const ss_hdf5 *file, const char *what, const char *name);
 
 hid_t hdf5_memory_type(ss_hdf5_type type);
