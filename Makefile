@@ -49,8 +49,12 @@ probe_key := $(CC) $(probe_nvcc) $(PKG_CONFIG_PATH) $(CPATH) $(LIBRARY_PATH)
 
 # The probe runs while make reads this file, because everything below depends on its answer.
 ifneq ($(filter-out $(bare_goals),$(goals)),)
--include $(BUILD)/config.mk
-stale := $(shell [ $(BUILD)/config.mk -nt build-aux/probe.sh ] || echo stale)
+# Asked of the shell: make remembers a folder's content once it has looked, and the probe changes it.
+ifeq ($(shell [ $(BUILD)/config.mk -nt build-aux/probe.sh ] && echo fresh),fresh)
+include $(BUILD)/config.mk
+else
+stale := stale
+endif
 ifneq ($(strip $(stale)$(SS_PROBE_KEY)|$(SS_MISSING)$(SS_MISSING_TEST)),$(strip $(probe_key)|))
 probe_status := $(shell mkdir -p $(BUILD) && CC="$(CC)" NVCC="$(probe_nvcc)" PROBE_KEY="$(strip $(probe_key))" \
   bash build-aux/probe.sh $(BUILD)/config.mk >&2 && echo done)

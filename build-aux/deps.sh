@@ -69,7 +69,7 @@ if ! command -v apt-get >/dev/null; then
 fi
 
 names=$(packages apt)
-quiet="env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300"
+quiet="env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l NEEDRESTART_SUSPEND=1 apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0"
 install="$quiet install -y --no-install-recommends $names"
 if [ "$(id -u)" = 0 ]; then
   root=
