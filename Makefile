@@ -161,11 +161,15 @@ cuda: $(cuda_objects)
 
 test-programs: $(BINARY) $(tests)
 
+# Recursive targets build on every core unless the user chose a -j.
+cores := $(shell nproc 2>/dev/null || echo 2)
+parallel = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(cores))
+
 test: deps
-	@$(MAKE) --no-print-directory run-tests
+	@$(MAKE) --no-print-directory $(parallel) run-tests
 
 asan: deps
-	@$(MAKE) --no-print-directory ASAN=1 run-tests
+	@$(MAKE) --no-print-directory $(parallel) ASAN=1 run-tests
 
 run-tests: test-programs
 	@CC="$(CC)" BUILD=$(B) SELFSPAN=$(abspath $(BINARY)) bash tests/run.sh $(tests) $(shell_tests)
@@ -189,7 +193,7 @@ venv:
 	@bash build-aux/venv.sh
 
 quickstart: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(parallel) all
 	@bash configs/quickstart/run.sh
 
 base: all
