@@ -37,10 +37,13 @@ typedef struct data_task {
   void (*scratch_free)(void *scratch);
   ss_status (*example)(void *state, void *scratch, data_split split, int64_t index, example *out, bool *skip,
                        const char **reason, ss_error *error);
+  // What the reader should know about the source (broken rows, ...), malloc'ed, or NULL. The member may be NULL.
+  ss_status (*notes)(void *state, char **out, ss_error *error);
 } data_task;
 
 // All tasks; NULL-terminated. Adding a task is one row in data/tasks/registry.c.
 extern const data_task *const data_tasks[];
-const data_task *data_task_find(const char *name, ss_error *error);  // an error names the known ones
+// The task of that name, or NULL with an error that names the known ones.
+const data_task *data_task_find(const char *name, ss_error *error);
 
 #endif
