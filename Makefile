@@ -29,13 +29,13 @@ mode_flags := $(CFLAGS)
 mode_ldflags :=
 endif
 
-rooms := common span kernels/cpu model data data/tasks train infer eval eval/tasks commands
+rooms := common span kernels kernels/cpu model data data/tasks train infer eval eval/tasks notebooks-export commands
 sources := $(wildcard $(addsuffix /*.c,$(rooms)))
 cuda_sources := $(wildcard kernels/cuda/*.cu)
 test_sources := $(wildcard tests/test_*.c)
 support_sources := $(filter-out $(test_sources),$(wildcard tests/*.c))
 shell_tests := $(wildcard tests/*.test.sh)
-formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels kernels/cuda tests) kernels/cuda/*.cu kernels/cuda/*.cuh)
+formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels/cuda tests) kernels/cuda/*.cu kernels/cuda/*.cuh)
 
 # ---------------------------------------------------------------- what the machine has
 
