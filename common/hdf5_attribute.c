@@ -65,11 +65,10 @@ static ss_status read_string(ss_hdf5 *file, const char *name, hid_t attribute, h
     return ss_fail(error, SS_ERROR_INPUT, "%s: attribute \"%s\" is not a fixed-length string", file->path, name);
   char *text = NULL;
   SS_TRY(ss_allocate(&text, (int64_t)size + 1, 1, name, error));
-  hid_t memory_type = string_type(size);
   ss_status status = SS_OK;
-  if (H5Aread(attribute, memory_type, text) < 0)
+  // In its own type: the library refuses to convert ASCII strings, which other writers prefer, to UTF-8.
+  if (H5Aread(attribute, type, text) < 0)
     status = hdf5_fail(error, file, "read the attribute", name);
-  H5Tclose(memory_type);
   if (status == SS_OK)
     *value = text;
   else

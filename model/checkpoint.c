@@ -68,10 +68,14 @@ static ss_status write_group(ss_hdf5 *file, const char *group, const gpt *model,
   return SS_OK;
 }
 
-static ss_status write_model_config(ss_hdf5 *file, const gpt_config *config, ss_error *error) {
+static json_t *model_config_json(const gpt_config *config) {
   gpt_config copy = *config;
   const ss_key_group groups[] = {{gpt_config_keys, &copy}, {NULL, NULL}};
-  json_t *object = ss_config_json(groups);
+  return ss_config_json(groups);
+}
+
+static ss_status write_model_config(ss_hdf5 *file, const gpt_config *config, ss_error *error) {
+  json_t *object = model_config_json(config);
   char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
   ss_status status = text ? ss_hdf5_set_string(file, "model", text, error)
                           : ss_fail(error, SS_ERROR_MEMORY, "the model's configuration: out of memory");
@@ -267,10 +271,34 @@ ss_status checkpoint_load_model(const char *path, ss_device *device, bool traina
   return status;
 }
 
+// Refuses a stored configuration that differs from the model's in anything but its initialisation.
+static ss_status check_config(ss_hdf5 *file, const gpt *model, ss_error *error) {
+  gpt_config stored;
+  SS_TRY(read_model_config(file, &stored, error));
+  json_t *have = model_config_json(&stored), *want = model_config_json(&model->config), *value;
+  ss_status status = have && want ? SS_OK : ss_fail(error, SS_ERROR_MEMORY, "the model's configuration: out of memory");
+  const char *key;
+  json_object_foreach(want, key, value) {
+    const json_t *other = json_object_get(have, key);
+    if (status != SS_OK || strcmp(key, "model.init_std") == 0 || json_equal(value, other))
+      continue;
+    char *have_text = json_dumps(other, JSON_ENCODE_ANY), *want_text = json_dumps(value, JSON_ENCODE_ANY);
+    status = ss_fail(error, SS_ERROR_INPUT, "%s: %s is %s, expected %s", ss_hdf5_path(file), key,
+                     have_text ? have_text : "absent", want_text ? want_text : "another value");
+    free(have_text);
+    free(want_text);
+  }
+  json_decref(have);
+  json_decref(want);
+  return status;
+}
+
 ss_status checkpoint_load_parameters(const char *path, gpt *model, ss_error *error) {
   ss_hdf5 *file = NULL;
   SS_TRY(open_checkpoint(&file, path, error));
-  ss_status status = check_group(file, GROUP_PARAMETERS, model, error);
+  ss_status status = check_config(file, model, error);
+  if (status == SS_OK)
+    status = check_group(file, GROUP_PARAMETERS, model, error);
   if (status == SS_OK)
     status = load_group(file, GROUP_PARAMETERS, model, model->parameters, error);
   ss_hdf5_close(file);
