@@ -17,28 +17,28 @@
 
 // One scored item. eval/compare.h fills it, eval/items.h writes it.
 typedef struct {
-  int64_t index;        // of the example in the store (or in the list of expressions)
+  int64_t index;  // of the example in the store (or in the list of expressions)
   char id[64];
-  int32_t group;        // the task's group, 0..64
-  bool correct;         // answer exact match
-  double score;         // the task's own number
+  int32_t group;  // the task's group, 0..64
+  bool correct;   // answer exact match
+  double score;   // the task's own number
   int64_t steps_gold, steps_written, steps_correct;
   int64_t references_gold, references_written, references_right;
   int64_t headers, headers_exact;  // 0 headers: the output carries none
-  int32_t stop;         // decode_stop
+  int32_t stop;                    // decode_stop
   span_malformed malformed;
   int64_t generated_tokens, attended_rows, prefill_rows;
 } eval_item;
 
 // Counts of one group of items (all, or one number of operators).
 typedef struct {
-  int64_t items, correct;                      // answer exact match
-  double score_sum;                            // sum of the task's own numbers
-  int64_t steps_gold, steps_correct;           // step exact match: generated step k equals gold step k
+  int64_t items, correct;             // answer exact match
+  double score_sum;                   // sum of the task's own numbers
+  int64_t steps_gold, steps_correct;  // step exact match: generated step k equals gold step k
   int64_t steps_written;
-  int64_t derivations_exact;                   // every step and the answer exact, and no step more
+  int64_t derivations_exact;  // every step and the answer exact, and no step more
   int64_t references_gold, references_written, references_right;  // for precision and recall
-  int64_t headers, headers_exact;              // gold headers; those matched by a header that names the same set
+  int64_t headers, headers_exact;  // gold headers; those matched by a header that names the same set
   int64_t all_exact_items, all_exact_correct;  // items whose headers are all exact; those answered right
   int64_t malformed_items;                     // with any malformed token, or not ended by <eos>
   int64_t unfinished_items;                    // not ended by <eos>
@@ -47,16 +47,17 @@ typedef struct {
 } eval_counts;
 
 typedef struct {
-  char label[32];               // "base", "dense", "annotated", "span", "span/oracle", ...
+  char label[32];  // "base", "dense", "annotated", "span", "span/oracle", ...
   arm arm;
-  int control;                  // decode_control
+  int control;  // decode_control
   eval_counts all;
   eval_counts groups[EVAL_N_GROUP];  // by the task's group (arithmetic: number of operators)
-  const char *group_name;       // heading of the groups ("operators")
-  bool decoded;                 // speed and rows were measured (false: another system's output was scored)
+  const char *group_name;            // heading of the groups ("operators")
+  const char *score_name;            // what the task's own number says ("rounded")
+  bool decoded;  // speed and rows were measured (false: another system's output was scored)
   decode_statistics speed;
-  double train_seconds;         // of the checkpoint; 0 when unknown
-  eval_item *items;             // every item, by index; NULL unless keep_items
+  double train_seconds;  // of the checkpoint; 0 when unknown
+  eval_item *items;      // every item, by index; NULL unless keep_items
   int64_t n_item, item_capacity;
 } eval_result;
 
@@ -74,11 +75,11 @@ typedef struct {
   span_policy policy;
   decode_options decode;
   const eval_task *task;
-  int64_t max_items;            // 0: all
-  int64_t group_low, group_high;// items outside are passed over (0, 64: all)
+  int64_t max_items;              // 0: all
+  int64_t group_low, group_high;  // items outside are passed over (0, 64: all)
   bool random_anchor_offset;
-  FILE *items;                  // items.jsonl (eval/items.h), in the order of the data; may be NULL
-  bool keep_items;              // fill result->items
+  FILE *items;      // items.jsonl (eval/items.h), in the order of the data; may be NULL
+  bool keep_items;  // fill result->items
   bool quiet;
 } eval_request;
 
@@ -89,8 +90,8 @@ ss_status evaluate_store(const eval_request *request, store *data, eval_result *
 
 // Where evaluate_examples takes examples from: the next one's content is put into *example and *annotated (storage
 // is the evaluation's, reused), its number into *index; *done when there are none.
-typedef ss_status (*eval_source)(void *user, example *example, rendering *annotated, int64_t *index, bool *done,
-                                 ss_error *error);
+typedef ss_status (*eval_source)(void *user, example *example, rendering *annotated, int64_t *index,
+                                 bool *done, ss_error *error);
 
 // The same for examples from anywhere. `total` is for the progress bar (0: unknown).
 ss_status evaluate_examples(const eval_request *request, eval_source source, void *user, int64_t total,

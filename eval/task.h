@@ -12,13 +12,13 @@
 typedef struct {
   const char *const *steps;  // [n_step] body texts, special tokens left out
   int64_t n_step;
-  const char *answer;        // NULL when none was written
+  const char *answer;  // NULL when none was written
 } eval_output;
 
 typedef struct {
-  bool correct;              // the answer counts as right
+  bool correct;  // the answer counts as right
   int64_t steps_gold, steps_correct;
-  double score;              // the task's own number (arithmetic: 1 when right after rounding, else 0)
+  double score;  // the task's own number (arithmetic: 1 when right after rounding, else 0)
 } eval_score;
 
 typedef struct eval_task {
@@ -26,8 +26,8 @@ typedef struct eval_task {
   ss_status (*score)(const example *gold, const eval_output *output, eval_score *score, ss_error *error);
   // The group an item is tabulated under (arithmetic: number of operators), 0..64; and its heading.
   int32_t (*group)(const example *gold);
-  const char *group_name;    // "operators"
-  const char *score_name;    // what `score` says, for headings ("rounded")
+  const char *group_name;  // "operators"
+  const char *score_name;  // what `score` says, for headings ("rounded")
 } eval_task;
 
 // All scorers; NULL-terminated. Adding a task is one row in eval/tasks/registry.c.
