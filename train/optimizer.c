@@ -1,0 +1,86 @@
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/memory.h"
+
+struct optimizer {
+  gpt *model;
+  float *first_moment, *second_moment;  // device, flat, like the parameters
+  ss_adamw_tensor *tensors;             // one per row of the parameter table
+  int32_t n_tensor;
+  double beta1, beta2, epsilon;
+};
+
+static ss_status allocate(optimizer *made, double weight_decay, ss_error *error) {
+  gpt *model = made->model;
+  ss_device *device = gpt_device(model);
+  size_t bytes = (size_t)gpt_n_parameter(model) * sizeof(float);
+  SS_OP(device, error, allocate, (void **)&made->first_moment, bytes, "first moments");
+  SS_OP(device, error, allocate, (void **)&made->second_moment, bytes, "second moments");
+  made->n_tensor = gpt_n_parameter_tensor(model);
+  SS_TRY(ss_allocate(&made->tensors, made->n_tensor, sizeof *made->tensors, "optimizer tensors", error));
+  const gpt_parameter *table = gpt_parameter_table(model);
+  for (int32_t i = 0; i < made->n_tensor; i++) {
+    ss_adamw_tensor *tensor = &made->tensors[i];
+    tensor->weight = gpt_parameters(model) + table[i].offset;
+    tensor->gradient = gpt_gradients(model) + table[i].offset;
+    tensor->first_moment = made->first_moment + table[i].offset;
+    tensor->second_moment = made->second_moment + table[i].offset;
+    tensor->count = table[i].rows * table[i].cols;
+    tensor->weight_decay = table[i].decay ? (float)weight_decay : 0.0f;
+  }
+  return SS_OK;
+}
+
+ss_status optimizer_create(optimizer **out, gpt *model, double weight_decay, double beta1, double beta2,
+                           double epsilon, ss_error *error) {
+  *out = NULL;
+  if (gpt_gradients(model) == NULL)
+    return ss_fail(error, SS_ERROR_INTERNAL, "optimizer: the model has no gradients, expected a trainable one");
+  optimizer *made = NULL;
+  SS_TRY(ss_allocate(&made, 1, sizeof *made, "optimizer", error));
+  made->model = model;
+  made->beta1 = beta1;
+  made->beta2 = beta2;
+  made->epsilon = epsilon;
+  ss_status status = allocate(made, weight_decay, error);
+  if (status != SS_OK) {
+    optimizer_free(made);
+    return status;
+  }
+  *out = made;
+  return SS_OK;
+}
+
+void optimizer_free(optimizer *optimizer) {
+  if (optimizer == NULL)
+    return;
+  ss_device *device = gpt_device(optimizer->model);
+  if (optimizer->first_moment != NULL)
+    device->ops->release(device, optimizer->first_moment);
+  if (optimizer->second_moment != NULL)
+    device->ops->release(device, optimizer->second_moment);
+  free(optimizer->tensors);
+  free(optimizer);
+}
+
+float *optimizer_first_moment(optimizer *optimizer) { return optimizer->first_moment; }
+float *optimizer_second_moment(optimizer *optimizer) { return optimizer->second_moment; }
+
+ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t step, double scale, double clip,
+                         double *norm, bool *skipped, ss_error *error) {
+  ss_device *device = gpt_device(optimizer->model);
+  double raw = 0;
+  SS_OP(device, error, gradient_norm, optimizer->tensors, optimizer->n_tensor, &raw);
+  *norm = raw * scale;
+  *skipped = !isfinite(*norm);
+  if (*skipped)
+    return SS_OK;
+  double factor = clip > 0 && *norm > clip ? clip / *norm : 1;
+  ss_adamw update = {(float)learning_rate,      (float)optimizer->beta1,  (float)optimizer->beta2,
+                     (float)optimizer->epsilon, (float)(scale * factor), step};
+  SS_OP(device, error, adamw, optimizer->tensors, optimizer->n_tensor, update);
+  return SS_OK;
+}
