@@ -1,0 +1,193 @@
+#include "data/generate.h"
+
+#include <omp.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "common/memory.h"
+
+#define BLOCK 256             // indices one thread makes at a time
+#define BLOCKS_A_ROUND 1024
+#define MOST_MISSES 20000     // indices in a row without a new example, then a generator is exhausted
+
+// One thread's work: a block's examples until their turn comes.
+typedef struct {
+  void *scratch;
+  example examples[BLOCK];
+  rendering renderings[BLOCK];
+  bool skip[BLOCK];
+  const char *reason;
+  ss_error error;
+} worker;
+
+// Hashes seen, open addressing; 0 marks a free place.
+typedef struct {
+  uint64_t *places;
+  int64_t n, n_place;
+} hash_set;
+
+typedef struct {
+  const generate_request *request;
+  generate_take take;
+  void *user;
+  generate_outcome *outcome;
+  hash_set seen;
+  int64_t misses;      // in a row
+  const char *reason;  // of the last skipped index
+  ss_status status;
+  ss_error *error;
+  atomic_bool done;
+} delivery;
+
+static ss_status set_grow(hash_set *set, ss_error *error) {
+  hash_set larger = {NULL, set->n, set->n_place == 0 ? 4096 : 2 * set->n_place};
+  SS_TRY(ss_allocate(&larger.places, larger.n_place, sizeof *larger.places, "examples seen", error));
+  for (int64_t k = 0; k < set->n_place; k++)
+    if (set->places[k] != 0) {
+      int64_t place = (int64_t)(set->places[k] & (uint64_t)(larger.n_place - 1));
+      while (larger.places[place] != 0)
+        place = (place + 1) & (larger.n_place - 1);
+      larger.places[place] = set->places[k];
+    }
+  free(set->places);
+  *set = larger;
+  return SS_OK;
+}
+
+static ss_status set_add(hash_set *set, uint64_t hash, bool *known, ss_error *error) {
+  if (2 * (set->n + 1) > set->n_place)
+    SS_TRY(set_grow(set, error));
+  hash += hash == 0;
+  int64_t place = (int64_t)(hash & (uint64_t)(set->n_place - 1));
+  while (set->places[place] != 0 && set->places[place] != hash)
+    place = (place + 1) & (set->n_place - 1);
+  *known = set->places[place] == hash;
+  set->n += !*known;
+  set->places[place] = hash;
+  return SS_OK;
+}
+
+// The text a model is asked about: all contexts.
+static uint64_t content_hash(const example *example) {
+  int64_t end = 0;
+  for (int64_t s = 0; s < example->n_segment && example->segments[s].kind == SPAN_CONTEXT; s++)
+    end = example->segments[s].text_end;
+  return XXH3_64bits(example->text, (size_t)end);
+}
+
+static ss_status make_block(const generate_request *request, worker *worker, int64_t first, int64_t end) {
+  for (int64_t index = first; index < end; index++) {
+    int64_t k = index - first;
+    worker->skip[k] = false;
+    SS_TRY(request->task->example(request->state, worker->scratch, request->split, index, &worker->examples[k],
+                                  &worker->skip[k], &worker->reason, &worker->error));
+    if (!worker->skip[k])
+      SS_TRY(render_annotated(&worker->renderings[k], &worker->examples[k], request->vocabulary, request->max_header,
+                              &worker->error));
+    if (request->stop != NULL && *request->stop != 0)
+      return ss_fail(&worker->error, SS_ERROR_INTERRUPTED, "interrupted");
+  }
+  return SS_OK;
+}
+
+static ss_status deliver_one(delivery *delivery, worker *worker, int64_t k, ss_error *error) {
+  const generate_request *request = delivery->request;
+  bool known = false;
+  if (worker->skip[k]) {
+    delivery->outcome->skipped++;
+    delivery->reason = worker->reason;
+  } else if (request->distinct) {
+    SS_TRY(set_add(&delivery->seen, content_hash(&worker->examples[k]), &known, error));
+    delivery->outcome->duplicates += known;
+    if (known)
+      delivery->reason = "the others were there already";
+  }
+  if (!worker->skip[k] && !known) {
+    delivery->misses = 0;
+    SS_TRY(delivery->take(delivery->user, &worker->examples[k], &worker->renderings[k], error));
+    if (++delivery->outcome->examples == request->count)
+      atomic_store(&delivery->done, true);
+    return SS_OK;
+  }
+  if (++delivery->misses >= MOST_MISSES && request->count >= 0)
+    return ss_fail(error, SS_ERROR_LIMIT,
+                   "%s: only %lld of %lld examples found, then none in %d tries (%s)", data_split_name(request->split),
+                   (long long)delivery->outcome->examples, (long long)request->count, MOST_MISSES, delivery->reason);
+  return SS_OK;
+}
+
+static void deliver_block(delivery *delivery, worker *worker, ss_status status, int64_t n) {
+  if (status != SS_OK)
+    status = ss_fail(delivery->error, status, "%s", worker->error.message);
+  for (int64_t k = 0; status == SS_OK && k < n && !atomic_load(&delivery->done); k++)
+    status = deliver_one(delivery, worker, k, delivery->error);
+  if (status != SS_OK) {
+    delivery->status = status;
+    atomic_store(&delivery->done, true);
+  }
+}
+
+// Indices [first, end): blocks are made by all threads and delivered in order.
+static void run_round(delivery *delivery, worker *workers, int32_t n_thread, int64_t first, int64_t end) {
+  int64_t n_block = (end - first + BLOCK - 1) / BLOCK;
+#pragma omp parallel for ordered schedule(static, 1) num_threads(n_thread)
+  for (int64_t block = 0; block < n_block; block++) {
+    worker *worker = &workers[omp_get_thread_num()];
+    int64_t block_first = first + block * BLOCK;
+    int64_t block_end = block_first + BLOCK < end ? block_first + BLOCK : end;
+    ss_status status = SS_OK;
+    if (!atomic_load(&delivery->done))
+      status = make_block(delivery->request, worker, block_first, block_end);
+#pragma omp ordered
+    if (!atomic_load(&delivery->done))
+      deliver_block(delivery, worker, status, block_end - block_first);
+  }
+}
+
+static void free_workers(const generate_request *request, worker *workers, int32_t n_thread) {
+  for (int32_t t = 0; workers != NULL && t < n_thread; t++) {
+    if (request->task->scratch_free != NULL && workers[t].scratch != NULL)
+      request->task->scratch_free(workers[t].scratch);
+    for (int k = 0; k < BLOCK; k++) {
+      example_free(&workers[t].examples[k]);
+      rendering_free(&workers[t].renderings[k]);
+    }
+  }
+  free(workers);
+}
+
+ss_status generate_examples(const generate_request *request, generate_take take, void *user,
+                            generate_outcome *outcome, ss_error *error) {
+  int32_t n_thread = request->n_thread > 0 ? request->n_thread : omp_get_max_threads();
+  int64_t available = request->task->count(request->state, request->split);
+  delivery delivery = {.request = request, .take = take, .user = user, .outcome = outcome, .error = error};
+  worker *workers = NULL;
+  memset(outcome, 0, sizeof *outcome);
+  if (available < 0 && request->count < 0)
+    return ss_fail(error, SS_ERROR_USAGE, "%s: task %s generates without end, expected a number of examples",
+                   data_split_name(request->split), request->task->name);
+  if (request->count == 0)
+    return SS_OK;
+  SS_TRY(ss_allocate(&workers, n_thread, sizeof *workers, "generator threads", error));
+  ss_status status = SS_OK;
+  for (int32_t t = 0; status == SS_OK && t < n_thread && request->task->scratch_create != NULL; t++)
+    status = request->task->scratch_create(request->state, &workers[t].scratch, error);
+  int64_t next = 0;
+  while (status == SS_OK && !atomic_load(&delivery.done) && (available < 0 || next < available)) {
+    int64_t end = next + (int64_t)BLOCK * BLOCKS_A_ROUND;
+    if (available >= 0 && end > available)
+      end = available;
+    run_round(&delivery, workers, n_thread, next, end);
+    next = end;
+    status = delivery.status;
+  }
+  if (status == SS_OK && request->count > outcome->examples)
+    status = ss_fail(error, SS_ERROR_LIMIT, "%s: %lld examples asked for, task %s has %lld",
+                     data_split_name(request->split), (long long)request->count, request->task->name,
+                     (long long)outcome->examples);
+  free_workers(request, workers, n_thread);
+  free(delivery.seen.places);
+  return status;
+}
