@@ -33,9 +33,10 @@ typedef struct {
   int64_t n_view;
   span_range *ranges;  // batch row numbers
   int64_t n_range;
+  int64_t *examples;  // [n_example] their numbers in the store, in the order of their rows
   int64_t n_example, n_target;
   int64_t attended_rows;  // sum of |V(i)| over all rows
-  int64_t capacity_row, capacity_view, capacity_range, capacity_positions, capacity_targets;
+  int64_t capacity_row, capacity_view, capacity_range, capacity_positions, capacity_targets, capacity_example;
 } reader_batch;
 
 typedef struct reader reader;

@@ -16,6 +16,7 @@ void reader_batch_free(reader_batch *batch) {
   free(batch->positions);
   free(batch->views);
   free(batch->ranges);
+  free(batch->examples);
   memset(batch, 0, sizeof *batch);
 }
 
@@ -99,8 +100,8 @@ static ss_status add_views(reader_batch *batch, const rendering *rendering, cons
   return SS_OK;
 }
 
-ss_status reader_batch_add(reader_batch *batch, const rendering *rendering, const span_policy *policy,
-                           ss_error *error) {
+ss_status reader_batch_add(reader_batch *batch, int64_t index, const rendering *rendering,
+                           const span_policy *policy, ss_error *error) {
   if (rendering->n_token < 2)
     return ss_fail(error, SS_ERROR_INTERNAL, "an example of %lld tokens has no target",
                    (long long)rendering->n_token);
@@ -109,6 +110,8 @@ ss_status reader_batch_add(reader_batch *batch, const rendering *rendering, cons
   int32_t base = (int32_t)batch->n_row;
   SS_TRY(add_rows(batch, rendering, error));
   SS_TRY(add_views(batch, rendering, policy, base, error));
-  ++batch->n_example;
+  SS_TRY(ss_grow(&batch->examples, &batch->capacity_example, batch->n_example + 1, sizeof *batch->examples,
+                 "examples", error));
+  batch->examples[batch->n_example++] = index;
   return SS_OK;
 }

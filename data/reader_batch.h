@@ -7,10 +7,11 @@
 // Empties a batch (zero-initialised once) and keeps its memory.
 void reader_batch_clear(reader_batch *batch);
 
-// Appends one example: inputs are its tokens but the last, targets the tokens after them where there is loss,
-// positions count from its start, and its views cover its rows. `policy` must be the arm's (arm_policy).
-ss_status reader_batch_add(reader_batch *batch, const rendering *rendering, const span_policy *policy,
-                           ss_error *error);
+// Appends example number `index` of a store: inputs are its tokens but the last, targets the tokens after them
+// where there is loss, positions count from its start, and its views cover its rows. `policy` must be the arm's
+// (arm_policy).
+ss_status reader_batch_add(reader_batch *batch, int64_t index, const rendering *rendering,
+                           const span_policy *policy, ss_error *error);
 
 void reader_batch_free(reader_batch *batch);
 

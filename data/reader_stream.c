@@ -140,7 +140,7 @@ static ss_status render_current(reader_stream *stream, reader_batch *batch, int6
     return ss_fail(error, SS_ERROR_INTERNAL, "%s: example %lld renders to %lld rows, expected %lld",
                    stream->store->path, (long long)(block->first + k),
                    (long long)stream->rendered.n_token - 1, (long long)inputs);
-  return reader_batch_add(batch, &stream->rendered, &stream->policy, error);
+  return reader_batch_add(batch, block->first + k, &stream->rendered, &stream->policy, error);
 }
 
 // The first row that has room, -1 when none has.
