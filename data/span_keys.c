@@ -1,5 +1,8 @@
 #include "data/span_keys.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 const ss_key span_policy_keys[] = {
     SS_CONFIG_CHOICE(span_keys, choose, "span.choose", "index", "all|index|anchors|open",
                      "what a header reads of earlier segments, besides the last step"),
@@ -19,4 +22,53 @@ span_policy span_keys_policy(const span_keys *keys) {
   policy.body_sees_header = keys->body_sees_header;
   policy.max_header = (int32_t)keys->max_header;
   return policy;
+}
+
+span_keys span_keys_of(const span_policy *policy) {
+  span_keys keys = {policy->choose, policy->pin != 0 ? 1 : 0, policy->context, policy->body_sees_header != 0,
+                    policy->max_header};
+  return keys;
+}
+
+ss_status span_policy_text(arm arm, const span_policy *policy, char **out, ss_error *error) {
+  span_keys keys = span_keys_of(policy);
+  const ss_key_group groups[] = {{span_policy_keys, &keys}, {NULL, NULL}};
+  json_t *object = ss_config_json(groups);
+  if (object == NULL || json_object_set_new(object, "arm", json_string(arm_name(arm))) != 0) {
+    json_decref(object);
+    return ss_fail(error, SS_ERROR_MEMORY, "out of memory for the span policy");
+  }
+  *out = json_dumps(object, JSON_PRESERVE_ORDER);
+  json_decref(object);
+  return *out != NULL ? SS_OK : ss_fail(error, SS_ERROR_MEMORY, "out of memory for the span policy");
+}
+
+static ss_status parse_arm(json_t *object, const char *where, arm *out, ss_error *error) {
+  const char *name = json_string_value(json_object_get(object, "arm"));
+  for (int k = 0; k < N_ARM && name != NULL; ++k)
+    if (strcmp(name, arm_name((arm)k)) == 0) {
+      *out = (arm)k;
+      json_object_del(object, "arm");
+      return SS_OK;
+    }
+  return ss_fail(error, SS_ERROR_INPUT, "%s: arm: expected dense, annotated or span", where);
+}
+
+ss_status span_policy_parse(const char *text, const char *where, arm *arm, span_policy *policy, ss_error *error) {
+  span_keys keys;
+  const ss_key_group groups[] = {{span_policy_keys, &keys}, {NULL, NULL}};
+  json_t *object = json_loads(text, 0, NULL);
+  if (!json_is_object(object)) {
+    json_decref(object);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: the arm and span policy are not a JSON object", where);
+  }
+  ss_status status = ss_config_defaults(groups, error);
+  if (status == SS_OK)
+    status = parse_arm(object, where, arm, error);
+  if (status == SS_OK)
+    status = ss_config_from_json(groups, object, where, error);
+  if (status == SS_OK)
+    *policy = span_keys_policy(&keys);
+  json_decref(object);
+  return status;
 }
