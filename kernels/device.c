@@ -10,7 +10,8 @@ ss_status ss_cuda_device_open(ss_device **out, ss_error *error);
 #else
 static ss_status ss_cuda_device_open(ss_device **out, ss_error *error) {
   (void)out;
-  return ss_fail(error, SS_ERROR_DEVICE, "device cuda: this selfspan was built without CUDA (expected device cpu)");
+  return ss_fail(error, SS_ERROR_DEVICE,
+                 "device cuda: this selfspan was built without CUDA (expected device cpu)");
 }
 #endif
 
@@ -31,7 +32,8 @@ void ss_device_close(ss_device *device) {
 ss_status ss_device_error(ss_device *device, ss_error *error) {
   ss_status status = device->error.status;
   if (status == SS_OK)
-    status = ss_fail(error, SS_ERROR_INTERNAL, "device %s: an op failed without a message", device->ops->name);
+    status = ss_fail(error, SS_ERROR_INTERNAL, "device %s: an op failed without a message",
+                     device->ops->name);
   else
     status = ss_fail(error, status, "%s", device->error.message);
   ss_error_clear(&device->error);

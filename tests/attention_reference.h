@@ -12,10 +12,11 @@ typedef struct {
   span_range *ranges;
   float *q, *k, *v, *dout;
   double *out, *log_sum_exp, *dq, *dk, *dv;  // the solution
-  bool *read;  // [n_key]: some query reads the row
+  bool *read;                                // [n_key]: some query reads the row
 } attention_problem;
 
-static inline bool reads(const attention_problem *p, const ss_attention_view *view, int32_t query, int32_t key) {
+static inline bool reads(const attention_problem *p, const ss_attention_view *view, int32_t query,
+                         int32_t key) {
   if (key >= view->self_first && key <= view->self_last + query)
     return true;
   for (int32_t r = 0; r < view->n_range; ++r)
@@ -25,7 +26,8 @@ static inline bool reads(const attention_problem *p, const ss_attention_view *vi
 }
 
 // One query of one head.
-static inline void solve_query(attention_problem *p, const ss_attention_view *view, int32_t query, int32_t head) {
+static inline void solve_query(attention_problem *p, const ss_attention_view *view, int32_t query,
+                               int32_t head) {
   int64_t dim = p->shape.head_dim, group = p->shape.n_head / p->shape.n_kv_head, kv = head / group;
   int64_t q_cols = p->shape.n_head * dim, k_cols = p->shape.n_kv_head * dim, row = view->q_first + query;
   const float *q = p->q + row * q_cols + head * dim, *dout = p->dout + row * q_cols + head * dim;
@@ -91,7 +93,8 @@ static inline void fill_problem(attention_problem *p, ss_random *random) {
 }
 
 static inline void free_problem(attention_problem *p) {
-  void *owned[] = {p->views, p->ranges, p->q, p->k, p->v, p->dout, p->out, p->log_sum_exp, p->dq, p->dk, p->dv, p->read};
+  void *owned[] = {p->views, p->ranges,      p->q,  p->k,  p->v,  p->dout,
+                   p->out,   p->log_sum_exp, p->dq, p->dk, p->dv, p->read};
   for (size_t i = 0; i < sizeof owned / sizeof *owned; ++i)
     free(owned[i]);
 }
@@ -111,7 +114,8 @@ static inline attention_problem random_training(ss_random *random, ss_attention_
       int32_t n = 1 + (int32_t)ss_random_below(random, (uint64_t)longest), at = first;
       ss_attention_view view = {row, n, row, row, (int32_t)p.n_range, 0};
       for (int r = 0; r < 6; ++r) {
-        int32_t begin = at + (int32_t)ss_random_below(random, 20), stop = begin + 1 + (int32_t)ss_random_below(random, 12);
+        int32_t begin = at + (int32_t)ss_random_below(random, 20),
+                stop = begin + 1 + (int32_t)ss_random_below(random, 12);
         stop = stop < row ? stop : row;
         if (begin >= stop)
           break;

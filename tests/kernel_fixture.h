@@ -41,10 +41,10 @@ static inline void close_devices(kernel_devices *devices) {
 }
 
 // An op that must succeed.
-#define RUN(dev, op, ...)                                            \
-  do {                                                               \
-    if ((dev)->ops->op((dev), __VA_ARGS__) != SS_OK)                 \
-      fail_msg("%s (seed %d)", (dev)->error.message, SEED);          \
+#define RUN(dev, op, ...)                                   \
+  do {                                                      \
+    if ((dev)->ops->op((dev), __VA_ARGS__) != SS_OK)        \
+      fail_msg("%s (seed %d)", (dev)->error.message, SEED); \
   } while (0)
 
 // Normal numbers times `scale`; the caller frees.
@@ -77,7 +77,8 @@ static inline void check_close(const char *what, const float *got, const double 
     largest = fmax(largest, fabs(want[i]));
   for (int64_t i = 0; i < count; ++i)
     if (!(fabs((double)got[i] - want[i]) <= tolerance * largest))
-      fail_msg("%s: element %lld is %.9g, expected %.9g (seed %d)", what, (long long)i, (double)got[i], want[i], SEED);
+      fail_msg("%s: element %lld is %.9g, expected %.9g (seed %d)", what, (long long)i, (double)got[i],
+               want[i], SEED);
 }
 
 static inline void check_same_bits(const char *what, const void *got, const void *want, int64_t count) {

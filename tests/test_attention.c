@@ -10,8 +10,10 @@ static attention_result run_problem(ss_device *device, const attention_problem *
   int64_t q_cols = (int64_t)p->shape.n_head * p->shape.head_dim;
   int64_t k_cols = (int64_t)p->shape.n_kv_head * p->shape.head_dim, n_head = p->shape.n_head;
   ss_random random = ss_random_seed(SEED, 99);
-  attention_result r = {random_floats(&random, p->n_query * q_cols, 1), random_floats(&random, p->n_query * n_head, 1),
-                        random_floats(&random, p->n_query * q_cols, 1), random_floats(&random, p->n_key * k_cols, 1),
+  attention_result r = {random_floats(&random, p->n_query * q_cols, 1),
+                        random_floats(&random, p->n_query * n_head, 1),
+                        random_floats(&random, p->n_query * q_cols, 1),
+                        random_floats(&random, p->n_key * k_cols, 1),
                         random_floats(&random, p->n_key * k_cols, 1)};
   ss_tensor q = ss_matrix(p->q, p->n_query, q_cols), k = ss_matrix(p->k, p->n_key, k_cols);
   ss_tensor v = ss_matrix(p->v, p->n_key, k_cols), out = ss_matrix(r.out, p->n_query, q_cols);
@@ -20,8 +22,9 @@ static attention_result run_problem(ss_device *device, const attention_problem *
   RUN(device, attention_plan, &plan, p->views, p->n_view, p->ranges, p->n_range, p->n_key, backward);
   RUN(device, attention_forward, plan, p->shape, out, log_sum_exp, q, k, v);
   if (backward)
-    RUN(device, attention_backward, plan, p->shape, ss_matrix(r.dq, p->n_query, q_cols), ss_matrix(r.dk, p->n_key, k_cols),
-        ss_matrix(r.dv, p->n_key, k_cols), ss_matrix(p->dout, p->n_query, q_cols), out, log_sum_exp, q, k, v);
+    RUN(device, attention_backward, plan, p->shape, ss_matrix(r.dq, p->n_query, q_cols),
+        ss_matrix(r.dk, p->n_key, k_cols), ss_matrix(r.dv, p->n_key, k_cols),
+        ss_matrix(p->dout, p->n_query, q_cols), out, log_sum_exp, q, k, v);
   device->ops->attention_plan_free(device, plan);
   return r;
 }
@@ -32,12 +35,13 @@ static void free_result(attention_result *r) {
 
 static void check_log_sum_exp(const float *got, const double *want, int64_t count) {
   for (int64_t i = 0; i < count; ++i)
-    if (want[i] == -INFINITY ? got[i] != -INFINITY : !(fabs((double)got[i] - want[i]) <= 2e-5 * (1 + fabs(want[i]))))
+    if (want[i] == -INFINITY ? got[i] != -INFINITY
+                             : !(fabs((double)got[i] - want[i]) <= 2e-5 * (1 + fabs(want[i]))))
       fail_msg("log_sum_exp %lld is %g, expected %g (seed %d)", (long long)i, (double)got[i], want[i], SEED);
 }
 
-static void check_same_result(const attention_problem *p, const attention_result *a, const attention_result *b,
-                              bool backward) {
+static void check_same_result(const attention_problem *p, const attention_result *a,
+                              const attention_result *b, bool backward) {
   int64_t q_count = p->n_query * p->shape.n_head * p->shape.head_dim;
   int64_t k_count = p->n_key * p->shape.n_kv_head * p->shape.head_dim;
   check_same_bits("out", a->out, b->out, q_count);
@@ -68,8 +72,9 @@ static void check_problem(kernel_devices *devices, const attention_problem *p, b
   free_result(&first);
 }
 
-static const ss_attention_shape shapes[] = {{4, 4, 16, 0.25f},  {4, 2, 32, 0.17f}, {6, 6, 64, 0.125f}, {8, 1, 24, 0.2f},
-                                            {3, 3, 128, 0.09f}, {2, 1, 5, 0.4f},   {48, 1, 16, 0.25f}, {6, 2, 96, 0.1f}};
+static const ss_attention_shape shapes[] = {{4, 4, 16, 0.25f},  {4, 2, 32, 0.17f},  {6, 6, 64, 0.125f},
+                                            {8, 1, 24, 0.2f},   {3, 3, 128, 0.09f}, {2, 1, 5, 0.4f},
+                                            {48, 1, 16, 0.25f}, {6, 2, 96, 0.1f}};
 #define N_SHAPE ((int)(sizeof shapes / sizeof *shapes))
 
 static void training_views(void **state) {
@@ -163,7 +168,7 @@ static void empty_visible_sets(void **state) {
   for (int s = 0; s < N_SHAPE; ++s) {
     attention_problem p = {.shape = shapes[s], .n_query = 50, .n_key = 50, .n_view = 3};
     p.views = malloc(3 * sizeof *p.views);
-    p.views[0] = (ss_attention_view){0, 20, 10, 0, 0, 0};   // the first ten read nothing
+    p.views[0] = (ss_attention_view){0, 20, 10, 0, 0, 0};    // the first ten read nothing
     p.views[1] = (ss_attention_view){20, 25, 49, 20, 0, 0};  // nobody reads anything
     p.views[2] = (ss_attention_view){45, 1, 49, 45, 0, 0};
     fill_problem(&p, &random);
@@ -193,7 +198,8 @@ static void poisoned_rows(void **state) {
   ss_random random = ss_random_seed(SEED, 6);
   for (int s = 0; s < N_SHAPE; ++s) {
     attention_problem p = random_training(&random, shapes[s], 3, 60, 17);
-    int64_t cols = (int64_t)p.shape.n_kv_head * p.shape.head_dim, q_cols = (int64_t)p.shape.n_head * p.shape.head_dim;
+    int64_t cols = (int64_t)p.shape.n_kv_head * p.shape.head_dim,
+            q_cols = (int64_t)p.shape.n_head * p.shape.head_dim;
     // Every view's own last rows are hidden from it by ending the view early; other views may still read them.
     for (int64_t i = 0; i < p.n_view; ++i)
       if (i % 3 == 0 && p.views[i].n_query > 2)
@@ -227,8 +233,8 @@ static void poisoned_rows(void **state) {
       float saved_k = p.k[key * cols], saved_v = p.v[key * cols];
       p.k[key * cols] = p.v[key * cols] = NAN;
       attention_result after = run_problem(devices.device[0], &one, false);
-      check_same_bits("queries before a NaN", after.out + view->q_first * q_cols, before.out + view->q_first * q_cols,
-                      (view->n_query - 1) * q_cols);
+      check_same_bits("queries before a NaN", after.out + view->q_first * q_cols,
+                      before.out + view->q_first * q_cols, (view->n_query - 1) * q_cols);
       p.k[key * cols] = saved_k;
       p.v[key * cols] = saved_v;
       free_result(&before);
@@ -265,8 +271,8 @@ static void plan_reuse(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(training_views),     cmocka_unit_test(dense_view),    cmocka_unit_test(cutting_views),
-      cmocka_unit_test(decoding_views),     cmocka_unit_test(empty_visible_sets), cmocka_unit_test(poisoned_rows),
+      cmocka_unit_test(training_views), cmocka_unit_test(dense_view),         cmocka_unit_test(cutting_views),
+      cmocka_unit_test(decoding_views), cmocka_unit_test(empty_visible_sets), cmocka_unit_test(poisoned_rows),
       cmocka_unit_test(plan_reuse),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,8 @@
 ss_status cpu_activation_forward(ss_device *device, ss_activation_kind kind, ss_tensor out, ss_tensor in) {
   cpu_device *cpu = cpu_of(device);
   int64_t n = out.rows, F = out.cols;
-  CPU_REQUIRE(device, cpu_is_matrix(out, n, F) && cpu_is_matrix(in, n, kind == SS_ACTIVATION_SWIGLU ? 2 * F : F),
+  CPU_REQUIRE(device,
+              cpu_is_matrix(out, n, F) && cpu_is_matrix(in, n, kind == SS_ACTIVATION_SWIGLU ? 2 * F : F),
               "activation_forward: shapes do not fit together");
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(static) if (n * F > 4096)
   for (int64_t i = 0; i < n; ++i) {
@@ -23,7 +24,8 @@ ss_status cpu_activation_backward(ss_device *device, ss_activation_kind kind, ss
                                   ss_tensor in) {
   cpu_device *cpu = cpu_of(device);
   int64_t n = dout.rows, F = dout.cols, in_cols = kind == SS_ACTIVATION_SWIGLU ? 2 * F : F;
-  CPU_REQUIRE(device, cpu_is_matrix(dout, n, F) && cpu_is_matrix(in, n, in_cols) && cpu_is_matrix(din, n, in_cols),
+  CPU_REQUIRE(device,
+              cpu_is_matrix(dout, n, F) && cpu_is_matrix(in, n, in_cols) && cpu_is_matrix(din, n, in_cols),
               "activation_backward: shapes do not fit together");
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(static) if (n * F > 4096)
   for (int64_t i = 0; i < n; ++i) {

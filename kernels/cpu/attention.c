@@ -5,15 +5,18 @@
 #include <omp.h>
 #include <string.h>
 
-static ss_status check_shape(ss_device *device, const char *op, const ss_attention_plan *plan, ss_attention_shape shape,
-                             ss_tensor q, ss_tensor k, ss_tensor v) {
-  CPU_REQUIRE(device, shape.n_kv_head > 0 && shape.n_head > 0 && shape.n_head % shape.n_kv_head == 0 &&
-                          shape.head_dim > 0 && shape.head_dim <= CPU_HEAD_DIM_MAX,
-              "%s: %d heads of %d columns over %d kv heads", op, shape.n_head, shape.head_dim, shape.n_kv_head);
+static ss_status check_shape(ss_device *device, const char *op, const ss_attention_plan *plan,
+                             ss_attention_shape shape, ss_tensor q, ss_tensor k, ss_tensor v) {
+  CPU_REQUIRE(device,
+              shape.n_kv_head > 0 && shape.n_head > 0 && shape.n_head % shape.n_kv_head == 0 &&
+                  shape.head_dim > 0 && shape.head_dim <= CPU_HEAD_DIM_MAX,
+              "%s: %d heads of %d columns over %d kv heads", op, shape.n_head, shape.head_dim,
+              shape.n_kv_head);
   int64_t q_cols = (int64_t)shape.n_head * shape.head_dim, k_cols = (int64_t)shape.n_kv_head * shape.head_dim;
-  CPU_REQUIRE(device, plan && cpu_is_matrix(q, q.rows, q_cols) && q.rows >= plan->n_query_end &&
-                          cpu_is_matrix(k, k.rows, k_cols) && cpu_is_matrix(v, v.rows, k_cols) &&
-                          k.rows >= plan->n_key_row && v.rows >= plan->n_key_row,
+  CPU_REQUIRE(device,
+              plan && cpu_is_matrix(q, q.rows, q_cols) && q.rows >= plan->n_query_end &&
+                  cpu_is_matrix(k, k.rows, k_cols) && cpu_is_matrix(v, v.rows, k_cols) &&
+                  k.rows >= plan->n_key_row && v.rows >= plan->n_key_row,
               "%s: shapes do not fit together or the plan", op);
   return SS_OK;
 }
@@ -38,14 +41,16 @@ ss_status cpu_attention_forward(ss_device *device, const ss_attention_plan *plan
                                 ss_tensor out, ss_tensor log_sum_exp, ss_tensor q, ss_tensor k, ss_tensor v) {
   cpu_device *cpu = cpu_of(device);
   SS_TRY(check_shape(device, "attention_forward", plan, shape, q, k, v));
-  CPU_REQUIRE(device, cpu_is_matrix(out, q.rows, q.cols) &&
-                          (!log_sum_exp.data || cpu_is_matrix(log_sum_exp, q.rows, shape.n_head)),
+  CPU_REQUIRE(device,
+              cpu_is_matrix(out, q.rows, q.cols) &&
+                  (!log_sum_exp.data || cpu_is_matrix(log_sum_exp, q.rows, shape.n_head)),
               "attention_forward: out or log_sum_exp do not fit q");
   cpu_attention_call call = make_call(plan, shape, out, log_sum_exp, q, k, v);
   int64_t per_thread = cpu_round_up(cpu_attention_scratch(shape), 16);
   int64_t per_partial = (int64_t)shape.n_head * (shape.head_dim + 2);
   float *scratch;  // per thread, then partials [n_split, n_head, head_dim + 2]
-  SS_TRY(cpu_scratch(device, CPU_SCRATCH_INNER, &scratch, cpu->n_thread * per_thread + plan->n_split * per_partial));
+  SS_TRY(cpu_scratch(device, CPU_SCRATCH_INNER, &scratch,
+                     cpu->n_thread * per_thread + plan->n_split * per_partial));
   float *partials = scratch + cpu->n_thread * per_thread;
   int64_t n_tile_task = plan->n_tile * shape.n_kv_head, n_task = n_tile_task + plan->n_row;
 #pragma omp parallel num_threads(cpu->n_thread) if (n_task > 1)
@@ -55,16 +60,19 @@ ss_status cpu_attention_forward(ss_device *device, const ss_attention_plan *plan
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = n_task - 1; task >= 0; --task) {
       if (task < n_tile_task) {
-        cpu->simd->attention_tile(&call, &plan->tiles[task / shape.n_kv_head], (int32_t)(task % shape.n_kv_head), own);
+        cpu->simd->attention_tile(&call, &plan->tiles[task / shape.n_kv_head],
+                                  (int32_t)(task % shape.n_kv_head), own);
         continue;
       }
       int64_t row = task - n_tile_task;
-      cpu->simd->attention_row(&call, &plan->rows[row], row < plan->n_split ? partials + row * per_partial : NULL, own);
+      cpu->simd->attention_row(&call, &plan->rows[row],
+                               row < plan->n_split ? partials + row * per_partial : NULL, own);
     }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t m = 0; m < plan->n_merge; ++m)
       cpu->simd->attention_row_merge(&call, &plan->rows[plan->merges[m].item_first],
-                                     partials + plan->merges[m].item_first * per_partial, plan->merges[m].n_item);
+                                     partials + plan->merges[m].item_first * per_partial,
+                                     plan->merges[m].n_item);
   }
   return SS_OK;
 }
@@ -81,9 +89,10 @@ ss_status cpu_attention_backward(ss_device *device, const ss_attention_plan *pla
   cpu_device *cpu = cpu_of(device);
   SS_TRY(check_shape(device, "attention_backward", plan, shape, q, k, v));
   CPU_REQUIRE(device, plan->backward, "attention_backward: the plan was made without backward");
-  CPU_REQUIRE(device, cpu_is_matrix(out, q.rows, q.cols) && cpu_is_matrix(dout, q.rows, q.cols) &&
-                          cpu_is_matrix(dq, q.rows, q.cols) && cpu_is_matrix(dk, k.rows, k.cols) &&
-                          cpu_is_matrix(dv, v.rows, v.cols) && cpu_is_matrix(log_sum_exp, q.rows, shape.n_head),
+  CPU_REQUIRE(device,
+              cpu_is_matrix(out, q.rows, q.cols) && cpu_is_matrix(dout, q.rows, q.cols) &&
+                  cpu_is_matrix(dq, q.rows, q.cols) && cpu_is_matrix(dk, k.rows, k.cols) &&
+                  cpu_is_matrix(dv, v.rows, v.cols) && cpu_is_matrix(log_sum_exp, q.rows, shape.n_head),
               "attention_backward: shapes do not fit together");
   clear_rows(cpu, dq);
   clear_rows(cpu, dk);
@@ -93,7 +102,8 @@ ss_status cpu_attention_backward(ss_device *device, const ss_attention_plan *pla
   call.dq = cpu_floats(dq), call.dq_stride = dq.stride;
   call.dk = cpu_floats(dk), call.dk_stride = dk.stride;
   call.dv = cpu_floats(dv), call.dv_stride = dv.stride;
-  int64_t per_thread = cpu_round_up(cpu_attention_scratch(shape), 16), n_task = plan->n_group * shape.n_kv_head;
+  int64_t per_thread = cpu_round_up(cpu_attention_scratch(shape), 16),
+          n_task = plan->n_group * shape.n_kv_head;
   float *scratch;
   SS_TRY(cpu_scratch(device, CPU_SCRATCH_INNER, &scratch, cpu->n_thread * per_thread));
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(dynamic, 1) if (n_task > 1)
@@ -109,15 +119,19 @@ ss_status cpu_attention_backward(ss_device *device, const ss_attention_plan *pla
 ss_status cpu_cache_append(ss_device *device, ss_tensor k_cache, ss_tensor v_cache, ss_tensor k, ss_tensor v,
                            ss_tensor slots) {
   int64_t n = k.rows, cols = k.cols;
-  CPU_REQUIRE(device, cpu_is_matrix(k, n, cols) && cpu_is_matrix(v, n, cols) && cpu_is_integers(slots, n) &&
-                          cpu_is_matrix(k_cache, k_cache.rows, cols) && cpu_is_matrix(v_cache, v_cache.rows, cols),
+  CPU_REQUIRE(device,
+              cpu_is_matrix(k, n, cols) && cpu_is_matrix(v, n, cols) && cpu_is_integers(slots, n) &&
+                  cpu_is_matrix(k_cache, k_cache.rows, cols) && cpu_is_matrix(v_cache, v_cache.rows, cols),
               "cache_append: shapes do not fit together");
   for (int64_t i = 0; i < n; ++i) {
     int64_t slot = cpu_integers(slots)[i];
     CPU_REQUIRE(device, slot >= 0 && slot < k_cache.rows && slot < v_cache.rows,
-                "cache_append: row %lld is outside the cache of %lld rows", (long long)slot, (long long)k_cache.rows);
-    memcpy(cpu_floats(k_cache) + slot * k_cache.stride, cpu_floats(k) + i * k.stride, (size_t)cols * sizeof(float));
-    memcpy(cpu_floats(v_cache) + slot * v_cache.stride, cpu_floats(v) + i * v.stride, (size_t)cols * sizeof(float));
+                "cache_append: row %lld is outside the cache of %lld rows", (long long)slot,
+                (long long)k_cache.rows);
+    memcpy(cpu_floats(k_cache) + slot * k_cache.stride, cpu_floats(k) + i * k.stride,
+           (size_t)cols * sizeof(float));
+    memcpy(cpu_floats(v_cache) + slot * v_cache.stride, cpu_floats(v) + i * v.stride,
+           (size_t)cols * sizeof(float));
   }
   return SS_OK;
 }

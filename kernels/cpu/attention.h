@@ -20,8 +20,8 @@ typedef struct {
 struct ss_attention_plan {
   int64_t n_key_row, n_query_end;  // key rows of the call; one past the last query row
   span_range *ranges;
-  cpu_attention_item *tiles;  // views of several queries, in pieces of query rows
-  cpu_attention_item *rows;   // views of one query, long ones in pieces of key rows; split ones first
+  cpu_attention_item *tiles;       // views of several queries, in pieces of query rows
+  cpu_attention_item *rows;        // views of one query, long ones in pieces of key rows; split ones first
   int64_t n_tile, n_row, n_split;  // rows [0, n_split) are pieces that merges joins
   cpu_attention_merge *merges;
   int64_t n_merge;

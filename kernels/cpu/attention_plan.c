@@ -25,18 +25,20 @@ static int64_t visible_rows(const ss_attention_view *view, const span_range *ran
   return count_rows(view, ranges) + cpu_maximum(0, self);
 }
 
-static ss_status check_view(ss_device *device, const ss_attention_view *view, int64_t index, const span_range *ranges,
-                            int64_t n_range, int64_t n_key_row) {
+static ss_status check_view(ss_device *device, const ss_attention_view *view, int64_t index,
+                            const span_range *ranges, int64_t n_range, int64_t n_key_row) {
   bool fits = view->q_first >= 0 && view->n_query >= 1 && view->self_first >= 0 && view->self_last >= 0 &&
-              (int64_t)view->self_last + view->n_query <= n_key_row && view->n_range >= 0 && view->range_first >= 0 &&
-              (int64_t)view->range_first + view->n_range <= n_range;
+              (int64_t)view->self_last + view->n_query <= n_key_row && view->n_range >= 0 &&
+              view->range_first >= 0 && (int64_t)view->range_first + view->n_range <= n_range;
   int32_t last = 0;
   for (int32_t r = 0; fits && r < view->n_range; ++r) {
     span_range range = ranges[view->range_first + r];
-    fits = range.first >= last && range.first < range.end && range.end <= view->self_first && range.end <= n_key_row;
+    fits = range.first >= last && range.first < range.end && range.end <= view->self_first &&
+           range.end <= n_key_row;
     last = range.end;
   }
-  CPU_REQUIRE(device, fits, "attention_plan: view %lld (queries %d + %d, self %d to %d) does not fit %lld key rows",
+  CPU_REQUIRE(device, fits,
+              "attention_plan: view %lld (queries %d + %d, self %d to %d) does not fit %lld key rows",
               (long long)index, view->q_first, view->n_query, view->self_first, view->self_last,
               (long long)n_key_row);
   return SS_OK;
@@ -61,7 +63,8 @@ static ss_status plan_forward(ss_device *device, ss_attention_plan *plan, const 
       if (long_ones) {
         SS_TRY(ss_grow(&plan->merges, &plan->merge_capacity, plan->n_merge + 1, sizeof *plan->merges,
                        "attention merges", &device->error));
-        plan->merges[plan->n_merge++] = (cpu_attention_merge){plan->n_row, cpu_ceil_divide(rows, CPU_ROW_CHUNK)};
+        plan->merges[plan->n_merge++] = (cpu_attention_merge){plan->n_row,
+                                                              cpu_ceil_divide(rows, CPU_ROW_CHUNK)};
       }
       for (int64_t first = 0; first < rows || first == 0; first += CPU_ROW_CHUNK) {
         item.row_first = first;
@@ -132,9 +135,9 @@ static ss_status plan_backward(ss_device *device, ss_attention_plan *plan, const
   return status;
 }
 
-ss_status cpu_attention_plan(ss_device *device, ss_attention_plan **plan_address, const ss_attention_view *views,
-                             int64_t n_view, const span_range *ranges, int64_t n_range, int64_t n_key_row,
-                             bool backward) {
+ss_status cpu_attention_plan(ss_device *device, ss_attention_plan **plan_address,
+                             const ss_attention_view *views, int64_t n_view, const span_range *ranges,
+                             int64_t n_range, int64_t n_key_row, bool backward) {
   for (int64_t i = 0; i < n_view; ++i)
     SS_TRY(check_view(device, &views[i], i, ranges, n_range, n_key_row));
   if (!*plan_address)

@@ -7,15 +7,16 @@
 #define CHUNK_LOGITS (8 << 20)  // floats of logits at a time, about
 #define CHUNK_ROWS_MIN 256
 
-ss_status cpu_classifier_loss(ss_device *device, ss_tensor losses, ss_tensor correct, ss_tensor dh, ss_tensor dwte,
-                              ss_tensor h, ss_tensor wte, ss_tensor targets, float scale) {
+ss_status cpu_classifier_loss(ss_device *device, ss_tensor losses, ss_tensor correct, ss_tensor dh,
+                              ss_tensor dwte, ss_tensor h, ss_tensor wte, ss_tensor targets, float scale) {
   cpu_device *cpu = cpu_of(device);
   int64_t n = h.rows, C = h.cols, V = wte.rows;
   bool gradient = dh.data != NULL;
-  CPU_REQUIRE(device, cpu_is_matrix(h, n, C) && cpu_is_matrix(wte, V, C) && cpu_is_integers(targets, n) && losses.data &&
-                          losses.dtype == SS_F32 && losses.rows * losses.cols == n &&
-                          (!correct.data || cpu_is_integers(correct, n)) &&
-                          (!gradient || (cpu_is_matrix(dh, n, C) && cpu_is_matrix(dwte, V, C))),
+  CPU_REQUIRE(device,
+              cpu_is_matrix(h, n, C) && cpu_is_matrix(wte, V, C) && cpu_is_integers(targets, n) &&
+                  losses.data && losses.dtype == SS_F32 && losses.rows * losses.cols == n &&
+                  (!correct.data || cpu_is_integers(correct, n)) &&
+                  (!gradient || (cpu_is_matrix(dh, n, C) && cpu_is_matrix(dwte, V, C))),
               "classifier_loss: shapes do not fit together");
   const int32_t *target = cpu_integers(targets);
   int32_t *hit = cpu_integers(correct);
@@ -30,8 +31,9 @@ ss_status cpu_classifier_loss(ss_device *device, ss_tensor losses, ss_tensor cor
     int64_t m = 0;
     for (; next < n && m < capacity; ++next) {
       if (target[next] >= V) {
-        status = ss_fail(&device->error, SS_ERROR_INTERNAL, "classifier_loss: target %d of row %lld is not below %lld",
-                         target[next], (long long)next, (long long)V);
+        status = ss_fail(&device->error, SS_ERROR_INTERNAL,
+                         "classifier_loss: target %d of row %lld is not below %lld", target[next],
+                         (long long)next, (long long)V);
         break;
       }
       if (target[next] >= 0) {
@@ -56,8 +58,8 @@ ss_status cpu_classifier_loss(ss_device *device, ss_tensor losses, ss_tensor cor
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(static) if (m * V > 4096)
     for (int64_t j = 0; j < m; ++j) {
       int32_t row_correct;
-      cpu_floats(losses)[rows[j]] =
-          cpu->simd->cross_entropy(logits + j * V, V, target[rows[j]], gradient, scale, &row_correct);
+      cpu_floats(losses)[rows[j]] = cpu->simd->cross_entropy(logits + j * V, V, target[rows[j]], gradient,
+                                                             scale, &row_correct);
       if (hit)
         hit[rows[j]] = row_correct;
     }

@@ -54,8 +54,8 @@ ss_status cpu_scratch(ss_device *device, int which, float **out, int64_t count) 
     size_t bytes = (size_t)cpu_round_up((count + 16) * (int64_t)sizeof(float), CPU_ALIGNMENT);
     float *grown = aligned_alloc(CPU_ALIGNMENT, bytes);
     if (!grown)
-      return ss_fail(&device->error, SS_ERROR_MEMORY, "out of memory: %zu bytes of scratch for the CPU backend",
-                     bytes);
+      return ss_fail(&device->error, SS_ERROR_MEMORY,
+                     "out of memory: %zu bytes of scratch for the CPU backend", bytes);
     free(cpu->scratch[which]);
     cpu->scratch[which] = grown;
     cpu->scratch_capacity[which] = count;
@@ -124,8 +124,8 @@ ss_status ss_cpu_device_open(ss_device **out, int n_thread, ss_error *error) {
   cpu->simd = cpu_choose_simd();
   // OpenBLAS runs inside our tasks: its own threads would fight OpenMP's and change bits with their number.
   openblas_set_num_threads(1);
-  snprintf(cpu->base.description, sizeof cpu->base.description, "cpu, %d thread%s, OpenBLAS %s, %s", cpu->n_thread,
-           cpu->n_thread == 1 ? "" : "s", openblas_get_corename(), cpu->simd->name);
+  snprintf(cpu->base.description, sizeof cpu->base.description, "cpu, %d thread%s, OpenBLAS %s, %s",
+           cpu->n_thread, cpu->n_thread == 1 ? "" : "s", openblas_get_corename(), cpu->simd->name);
   *out = &cpu->base;
   return SS_OK;
 }

@@ -7,14 +7,14 @@
 
 #undef I  // complex.h, which cblas.h includes, claims the name
 
-#define FEW_ROWS 16           // up to this many rows the weights are streamed
-#define FEW_ROWS_OUTPUTS 32   // outputs of a streaming task
+#define FEW_ROWS 16          // up to this many rows the weights are streamed
+#define FEW_ROWS_OUTPUTS 32  // outputs of a streaming task
 #define TILE_ROWS 256
 #define TILE_COLS 512
-#define WEIGHT_TILE 256       // dweight tile, both ways
-#define WEIGHT_TASKS 16       // rows are cut into chunks until dweight makes this many tasks
-#define CHUNK_ROWS 512        // fewest rows of such a chunk
-#define BIAS_ROWS 256         // rows of a dbias chunk
+#define WEIGHT_TILE 256  // dweight tile, both ways
+#define WEIGHT_TASKS 16  // rows are cut into chunks until dweight makes this many tasks
+#define CHUNK_ROWS 512   // fewest rows of such a chunk
+#define BIAS_ROWS 256    // rows of a dbias chunk
 
 static void fill_bias(ss_tensor out, const float *bias) {
   for (int64_t i = 0; i < out.rows; ++i)
@@ -22,21 +22,24 @@ static void fill_bias(ss_tensor out, const float *bias) {
 }
 
 // c[M,N] = beta c + op(a) op(b), K the inner dimension.
-static void gemm(bool transpose_a, bool transpose_b, int64_t M, int64_t N, int64_t K, const float *a, int64_t a_stride,
-                 const float *b, int64_t b_stride, float beta, float *c, int64_t c_stride) {
+static void gemm(bool transpose_a, bool transpose_b, int64_t M, int64_t N, int64_t K, const float *a,
+                 int64_t a_stride, const float *b, int64_t b_stride, float beta, float *c, int64_t c_stride) {
   cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
               (blasint)M, (blasint)N, (blasint)K, 1.0f, a, (blasint)a_stride, b, (blasint)b_stride, beta, c,
               (blasint)c_stride);
 }
 
-ss_status cpu_linear_forward(ss_device *device, ss_tensor out, ss_tensor in, ss_tensor weight, ss_tensor bias) {
+ss_status cpu_linear_forward(ss_device *device, ss_tensor out, ss_tensor in, ss_tensor weight,
+                             ss_tensor bias) {
   cpu_device *cpu = cpu_of(device);
   int64_t n = out.rows, O = out.cols, I = in.cols;
-  CPU_REQUIRE(device, cpu_is_matrix(out, n, O) && cpu_is_matrix(in, n, I) && cpu_is_matrix(weight, O, I) &&
-                          (!bias.data || cpu_is_matrix(bias, 1, O)),
-              "linear_forward: shapes do not fit together: out [%lld, %lld], in [%lld, %lld], weight [%lld, %lld]",
-              (long long)out.rows, (long long)out.cols, (long long)in.rows, (long long)in.cols,
-              (long long)weight.rows, (long long)weight.cols);
+  CPU_REQUIRE(
+      device,
+      cpu_is_matrix(out, n, O) && cpu_is_matrix(in, n, I) && cpu_is_matrix(weight, O, I) &&
+          (!bias.data || cpu_is_matrix(bias, 1, O)),
+      "linear_forward: shapes do not fit together: out [%lld, %lld], in [%lld, %lld], weight [%lld, %lld]",
+      (long long)out.rows, (long long)out.cols, (long long)in.rows, (long long)in.cols,
+      (long long)weight.rows, (long long)weight.cols);
   if (n <= FEW_ROWS) {
     int64_t n_task = cpu_ceil_divide(O, FEW_ROWS_OUTPUTS);
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(static) if (n_task > 1)
@@ -44,7 +47,8 @@ ss_status cpu_linear_forward(ss_device *device, ss_tensor out, ss_tensor in, ss_
       int64_t o = task * FEW_ROWS_OUTPUTS;
       cpu->simd->linear_rows(cpu_floats(out) + o, out.stride, cpu_floats(in), in.stride,
                              cpu_floats(weight) + o * weight.stride, weight.stride,
-                             bias.data ? cpu_floats(bias) + o : NULL, n, cpu_minimum(FEW_ROWS_OUTPUTS, O - o), I);
+                             bias.data ? cpu_floats(bias) + o : NULL, n, cpu_minimum(FEW_ROWS_OUTPUTS, O - o),
+                             I);
     }
     return SS_OK;
   }
@@ -52,11 +56,13 @@ ss_status cpu_linear_forward(ss_device *device, ss_tensor out, ss_tensor in, ss_
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(dynamic, 1) if (row_tiles * col_tiles > 1)
   for (int64_t task = 0; task < row_tiles * col_tiles; ++task) {
     int64_t i = task / col_tiles * TILE_ROWS, o = task % col_tiles * TILE_COLS;
-    ss_tensor tile = ss_rows(ss_columns(out, o, cpu_minimum(TILE_COLS, O - o)), i, cpu_minimum(TILE_ROWS, n - i));
+    ss_tensor tile = ss_rows(ss_columns(out, o, cpu_minimum(TILE_COLS, O - o)), i,
+                             cpu_minimum(TILE_ROWS, n - i));
     if (bias.data)
       fill_bias(tile, cpu_floats(bias) + o);
     gemm(false, true, tile.rows, tile.cols, I, cpu_floats(in) + i * in.stride, in.stride,
-         cpu_floats(weight) + o * weight.stride, weight.stride, bias.data ? 1.0f : 0.0f, cpu_floats(tile), tile.stride);
+         cpu_floats(weight) + o * weight.stride, weight.stride, bias.data ? 1.0f : 0.0f, cpu_floats(tile),
+         tile.stride);
   }
   return SS_OK;
 }
@@ -90,10 +96,11 @@ static ss_status weight_gradient(ss_device *device, ss_tensor dweight, ss_tensor
     int64_t chunk = task / n_tile, tile = task % n_tile;
     int64_t o = tile / i_tiles * WEIGHT_TILE, i = tile % i_tiles * WEIGHT_TILE;
     int64_t first = n * chunk / n_chunk, end = n * (chunk + 1) / n_chunk;
-    float *target = partial ? partial + chunk * O * I + o * I + i : cpu_floats(dweight) + o * dweight.stride + i;
+    float *target = partial ? partial + chunk * O * I + o * I + i
+                            : cpu_floats(dweight) + o * dweight.stride + i;
     gemm(true, false, cpu_minimum(WEIGHT_TILE, O - o), cpu_minimum(WEIGHT_TILE, I - i), end - first,
-         cpu_floats(dout) + first * dout.stride + o, dout.stride, cpu_floats(in) + first * in.stride + i, in.stride,
-         partial ? 0.0f : 1.0f, target, partial ? I : dweight.stride);
+         cpu_floats(dout) + first * dout.stride + o, dout.stride, cpu_floats(in) + first * in.stride + i,
+         in.stride, partial ? 0.0f : 1.0f, target, partial ? I : dweight.stride);
   }
   if (partial) {
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(static)
@@ -121,15 +128,17 @@ static ss_status bias_gradient(ss_device *device, ss_tensor dbias, ss_tensor dou
   return SS_OK;
 }
 
-ss_status cpu_linear_backward(ss_device *device, ss_tensor din, ss_tensor dweight, ss_tensor dbias, ss_tensor dout,
-                              ss_tensor in, ss_tensor weight) {
+ss_status cpu_linear_backward(ss_device *device, ss_tensor din, ss_tensor dweight, ss_tensor dbias,
+                              ss_tensor dout, ss_tensor in, ss_tensor weight) {
   int64_t n = dout.rows, O = dout.cols, I = in.cols;
-  CPU_REQUIRE(device, cpu_is_matrix(dout, n, O) && cpu_is_matrix(in, n, I) && cpu_is_matrix(dweight, O, I) &&
-                          (!din.data || (cpu_is_matrix(din, n, I) && cpu_is_matrix(weight, O, I))) &&
-                          (!dbias.data || cpu_is_matrix(dbias, 1, O)),
-              "linear_backward: shapes do not fit together: dout [%lld, %lld], in [%lld, %lld], dweight [%lld, %lld]",
-              (long long)dout.rows, (long long)dout.cols, (long long)in.rows, (long long)in.cols,
-              (long long)dweight.rows, (long long)dweight.cols);
+  CPU_REQUIRE(
+      device,
+      cpu_is_matrix(dout, n, O) && cpu_is_matrix(in, n, I) && cpu_is_matrix(dweight, O, I) &&
+          (!din.data || (cpu_is_matrix(din, n, I) && cpu_is_matrix(weight, O, I))) &&
+          (!dbias.data || cpu_is_matrix(dbias, 1, O)),
+      "linear_backward: shapes do not fit together: dout [%lld, %lld], in [%lld, %lld], dweight [%lld, %lld]",
+      (long long)dout.rows, (long long)dout.cols, (long long)in.rows, (long long)in.cols,
+      (long long)dweight.rows, (long long)dweight.cols);
   if (n == 0)
     return SS_OK;
   if (din.data)

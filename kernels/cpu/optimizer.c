@@ -21,7 +21,8 @@ static int32_t find_block(const ss_adamw_tensor *tensors, int64_t block, int64_t
   return t;
 }
 
-ss_status cpu_gradient_norm(ss_device *device, const ss_adamw_tensor *tensors, int32_t n_tensor, double *norm) {
+ss_status cpu_gradient_norm(ss_device *device, const ss_adamw_tensor *tensors, int32_t n_tensor,
+                            double *norm) {
   cpu_device *cpu = cpu_of(device);
   int64_t n_block = count_blocks(tensors, n_tensor);
   float *scratch;
@@ -31,7 +32,8 @@ ss_status cpu_gradient_norm(ss_device *device, const ss_adamw_tensor *tensors, i
   for (int64_t block = 0; block < n_block; ++block) {
     int64_t first;
     int32_t t = find_block(tensors, block, &first);
-    partial[block] = cpu->simd->sum_squares(tensors[t].gradient + first, cpu_minimum(BLOCK, tensors[t].count - first));
+    partial[block] = cpu->simd->sum_squares(tensors[t].gradient + first,
+                                            cpu_minimum(BLOCK, tensors[t].count - first));
   }
   double sum = 0;
   for (int64_t block = 0; block < n_block; ++block)
@@ -59,7 +61,8 @@ ss_status cpu_adamw(ss_device *device, const ss_adamw_tensor *tensors, int32_t n
     cpu_adamw_constants constants = common;
     constants.decay = (float)(1.0 - (double)adamw.learning_rate * (double)tensors[t].weight_decay);
     cpu->simd->adamw(tensors[t].weight + first, tensors[t].gradient + first, tensors[t].first_moment + first,
-                     tensors[t].second_moment + first, cpu_minimum(BLOCK, tensors[t].count - first), &constants);
+                     tensors[t].second_moment + first, cpu_minimum(BLOCK, tensors[t].count - first),
+                     &constants);
   }
   return SS_OK;
 }

@@ -36,13 +36,14 @@ ss_status cpu_rotary(ss_device *device, ss_tensor x, ss_tensor positions, int32_
                      int32_t direction) {
   cpu_device *cpu = cpu_of(device);
   int64_t n = x.rows, half = head_dim / 2, last = -1;
-  CPU_REQUIRE(device, cpu_is_matrix(x, n, x.cols) && cpu_is_integers(positions, n) && head_dim > 0 &&
-                          head_dim % 2 == 0 && x.cols % head_dim == 0 && (direction == 1 || direction == -1),
+  CPU_REQUIRE(device,
+              cpu_is_matrix(x, n, x.cols) && cpu_is_integers(positions, n) && head_dim > 0 &&
+                  head_dim % 2 == 0 && x.cols % head_dim == 0 && (direction == 1 || direction == -1),
               "rotary: shapes do not fit together");
   for (int64_t i = 0; i < n; ++i) {
     int32_t position = cpu_integers(positions)[i];
-    CPU_REQUIRE(device, position >= 0 && position < POSITION_LIMIT, "rotary: position %d is outside [0, %d)", position,
-                POSITION_LIMIT);
+    CPU_REQUIRE(device, position >= 0 && position < POSITION_LIMIT, "rotary: position %d is outside [0, %d)",
+                position, POSITION_LIMIT);
     last = cpu_maximum(last, position);
   }
   SS_TRY(grow_table(device, last + 1, half, theta));

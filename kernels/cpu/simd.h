@@ -19,7 +19,7 @@ typedef struct {
   int64_t q_stride, k_stride, v_stride;
   float *out, *log_sum_exp;  // [nq, n_head*head_dim], [nq, n_head] (may be NULL)
   int64_t out_stride, log_sum_exp_stride;
-  const float *dout;         // backward only, as what follows
+  const float *dout;  // backward only, as what follows
   float *dq, *dk, *dv;
   int64_t dout_stride, dq_stride, dk_stride, dv_stride;
 } cpu_attention_call;
@@ -68,7 +68,8 @@ typedef struct {
 
   // Returns the cross-entropy of one row of logits; *correct says whether the arg-max (the first of equals) is the target.
   // gradient: logits becomes scale * (softmax - onehot).
-  float (*cross_entropy)(float *logits, int64_t n, int32_t target, bool gradient, float scale, int32_t *correct);
+  float (*cross_entropy)(float *logits, int64_t n, int32_t target, bool gradient, float scale,
+                         int32_t *correct);
 
   void (*adamw)(float *weight, const float *gradient, float *first, float *second, int64_t n,
                 const cpu_adamw_constants *constants);
@@ -78,15 +79,15 @@ typedef struct {
   void (*attention_tile)(const cpu_attention_call *call, const cpu_attention_item *item, int32_t kv_head,
                          float *scratch);
   // Adds into dk and dv and writes dq of an item's queries for one kv head's query heads.
-  void (*attention_tile_backward)(const cpu_attention_call *call, const cpu_attention_item *item, int32_t kv_head,
-                                  float *scratch);
+  void (*attention_tile_backward)(const cpu_attention_call *call, const cpu_attention_item *item,
+                                  int32_t kv_head, float *scratch);
   // A single query, all heads, over the item's piece of rows. partial NULL: writes out and log_sum_exp. Else writes,
   // for each head, the unnormalised output [head_dim], the maximum and the sum: partial[n_head, head_dim + 2].
   void (*attention_row)(const cpu_attention_call *call, const cpu_attention_item *item, float *partial,
                         float *scratch);
   // Merges n_part consecutive partials of one query, in order, into out and log_sum_exp.
-  void (*attention_row_merge)(const cpu_attention_call *call, const cpu_attention_item *item, const float *partials,
-                              int64_t n_part);
+  void (*attention_row_merge)(const cpu_attention_call *call, const cpu_attention_item *item,
+                              const float *partials, int64_t n_part);
 } cpu_simd;
 
 #if defined(__x86_64__) && defined(__GNUC__)

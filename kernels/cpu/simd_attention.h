@@ -13,13 +13,13 @@
 typedef struct {
   const cpu_attention_call *call;
   const ss_attention_view *view;
-  int64_t lane_first;    // of the view's n_query * group lanes
-  int32_t n_lane;        // lanes in use
-  int32_t vectors;       // lanes held: vectors * VEC_WIDTH
+  int64_t lane_first;                   // of the view's n_query * group lanes
+  int32_t n_lane;                       // lanes in use
+  int32_t vectors;                      // lanes held: vectors * VEC_WIDTH
   int32_t kv_head, group, dim, padded;  // padded: dim rounded up to 16
-  int32_t range, row;    // next row to gather; range == n_range is the causal part
-  int32_t self_end;      // one past the last row that the tile's last query reads
-  int32_t n_key, n_full; // of the gathered tile; the first n_full keys are read by every lane
+  int32_t range, row;                   // next row to gather; range == n_range is the causal part
+  int32_t self_end;                     // one past the last row that the tile's last query reads
+  int32_t n_key, n_full;                // of the gathered tile; the first n_full keys are read by every lane
   int32_t rows[CPU_KEYS];
   int32_t first_lane[CPU_KEYS];
 } lane_tile;
@@ -51,8 +51,8 @@ SIMD_INLINE lane_scratch carve_scratch(float *scratch, int64_t padded) {
   return s;
 }
 
-static void start_tile(lane_tile *tile, const cpu_attention_call *call, const cpu_attention_item *item, int32_t kv_head,
-                       int64_t lane_first, int64_t n_lane) {
+static void start_tile(lane_tile *tile, const cpu_attention_call *call, const cpu_attention_item *item,
+                       int32_t kv_head, int64_t lane_first, int64_t n_lane) {
   tile->call = call;
   tile->view = &item->view;
   tile->group = call->shape.n_head / call->shape.n_kv_head;
@@ -101,7 +101,9 @@ static bool next_keys(lane_tile *tile) {
   return n > 0;
 }
 
-SIMD_INLINE int32_t padded_keys(const lane_tile *tile) { return (tile->n_key + KEY_BLOCK - 1) / KEY_BLOCK * KEY_BLOCK; }
+SIMD_INLINE int32_t padded_keys(const lane_tile *tile) {
+  return (tile->n_key + KEY_BLOCK - 1) / KEY_BLOCK * KEY_BLOCK;
+}
 
 // The listed rows of k or v for this kv head, zeros behind them.
 static void gather_rows(const lane_tile *tile, float *out, const float *in, int64_t stride) {
@@ -121,8 +123,8 @@ static void gather_rows(const lane_tile *tile, float *out, const float *in, int6
 }
 
 // The lanes' rows of q, out or dout, times `scale`: row by row and transposed; unused lanes are zero.
-static void gather_lanes(const lane_tile *tile, float *rows, float *transposed, const float *in, int64_t stride,
-                         float scale) {
+static void gather_lanes(const lane_tile *tile, float *rows, float *transposed, const float *in,
+                         int64_t stride, float scale) {
   int32_t dim = tile->dim, padded = tile->padded, lanes = tile->vectors * VEC_WIDTH;
   for (int32_t lane = 0; lane < lanes; ++lane) {
     float *row = rows + lane * padded;
@@ -142,8 +144,8 @@ static void gather_lanes(const lane_tile *tile, float *rows, float *transposed, 
 }
 
 // scores[key, lane] = keys[key] . q[:, lane]
-SIMD_INLINE void product_keys(float *scores, const float *keys, const float *q, int32_t n_key, const int32_t padded,
-                              const int vectors) {
+SIMD_INLINE void product_keys(float *scores, const float *keys, const float *q, int32_t n_key,
+                              const int32_t padded, const int vectors) {
   const int lanes = vectors * VEC_WIDTH;
   for (int32_t key = 0; key < n_key; key += KEY_BLOCK)
     for (int first = 0; first < vectors; first += 2) {
@@ -172,16 +174,20 @@ SIMD_INLINE void product_keys(float *scores, const float *keys, const float *q, 
 static void product_keys_any(float *scores, const float *keys, const float *q, int32_t n_key, int32_t padded,
                              int vectors) {
   const int half = CPU_LANES / 2 / VEC_WIDTH, whole = CPU_LANES / VEC_WIDTH;
-#define PRODUCT(size)                                            \
-  if (vectors == half)                                           \
-    product_keys(scores, keys, q, n_key, size, half);            \
-  else                                                           \
+#define PRODUCT(size)                                 \
+  if (vectors == half)                                \
+    product_keys(scores, keys, q, n_key, size, half); \
+  else                                                \
     product_keys(scores, keys, q, n_key, size, whole);
   switch (padded) {
-    case 16: PRODUCT(16) break;
-    case 32: PRODUCT(32) break;
-    case 64: PRODUCT(64) break;
-    default: PRODUCT(padded) break;
+  case 16:
+    PRODUCT(16) break;
+  case 32:
+    PRODUCT(32) break;
+  case 64:
+    PRODUCT(64) break;
+  default:
+    PRODUCT(padded) break;
   }
 #undef PRODUCT
 }
@@ -248,7 +254,8 @@ static void accumulate_keys(const lane_tile *tile, float *target, int64_t stride
         VEC_STORE(keys + (key + b) * padded + d, sums[b]);
     }
   for (int32_t key = 0; key < tile->n_key; ++key)
-    add(target + tile->rows[key] * stride + (int64_t)tile->kv_head * tile->dim, keys + key * padded, tile->dim);
+    add(target + tile->rows[key] * stride + (int64_t)tile->kv_head * tile->dim, keys + key * padded,
+        tile->dim);
 }
 
 // Online softmax over one tile of keys: scores become e^(score - maximum); out and sum are rescaled.
@@ -260,7 +267,8 @@ static void softmax_tile(const lane_tile *tile, const lane_scratch *s) {
       maximum = VEC_MAX(maximum, VEC_LOAD(s->scores + key * lanes + l));
     for (int32_t key = tile->n_full; key < tile->n_key; ++key) {
       float *score = s->scores + key * lanes + l;
-      vec visible = VEC_SELECT(VEC_LANES_FROM(tile->first_lane[key] - l), VEC_LOAD(score), VEC_SET(-INFINITY));
+      vec visible = VEC_SELECT(VEC_LANES_FROM(tile->first_lane[key] - l), VEC_LOAD(score),
+                               VEC_SET(-INFINITY));
       VEC_STORE(score, visible);
       maximum = VEC_MAX(maximum, visible);
     }
@@ -302,8 +310,8 @@ static void forward_lanes(lane_tile *tile, const lane_scratch *s) {
     for (int32_t d = 0; d < dim; ++d)
       out[d] = s->out[d * lanes + lane] * factor;
     if (call->log_sum_exp)
-      call->log_sum_exp[query * call->log_sum_exp_stride + head] =
-          sum == 0.0f ? -INFINITY : s->maximum[lane] + logf(sum);
+      call->log_sum_exp[query * call->log_sum_exp_stride + head] = sum == 0.0f ? -INFINITY
+                                                                               : s->maximum[lane] + logf(sum);
   }
 }
 
@@ -388,8 +396,8 @@ static void backward_lanes(lane_tile *tile, const lane_scratch *s) {
   }
 }
 
-static void attention_tile_backward(const cpu_attention_call *call, const cpu_attention_item *item, int32_t kv_head,
-                                    float *scratch) {
+static void attention_tile_backward(const cpu_attention_call *call, const cpu_attention_item *item,
+                                    int32_t kv_head, float *scratch) {
   lane_tile tile;
   int64_t group = call->shape.n_head / call->shape.n_kv_head;
   int64_t end = (item->query_first + item->n_query) * group;

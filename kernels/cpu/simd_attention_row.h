@@ -35,7 +35,8 @@ SIMD_INLINE float dot(const float *a, const float *b, int32_t n) {
 }
 
 // scores[head, i] = q[head] . k[rows[i]]
-static void row_scores(const cpu_attention_call *call, float *scores, const float *q, const int32_t *rows, int32_t n) {
+static void row_scores(const cpu_attention_call *call, float *scores, const float *q, const int32_t *rows,
+                       int32_t n) {
   const int32_t dim = call->shape.head_dim, group = call->shape.n_head / call->shape.n_kv_head;
   for (int32_t start = 0; start < n; start += STREAM_ROWS) {
     int32_t end = start + STREAM_ROWS < n ? start + STREAM_ROWS : n;
@@ -49,7 +50,8 @@ static void row_scores(const cpu_attention_call *call, float *scores, const floa
 }
 
 // out[head] += sum over i of scores[head, i] v[rows[i]]
-static void row_values(const cpu_attention_call *call, float *out, const float *scores, const int32_t *rows, int32_t n) {
+static void row_values(const cpu_attention_call *call, float *out, const float *scores, const int32_t *rows,
+                       int32_t n) {
   const int32_t dim = call->shape.head_dim, group = call->shape.n_head / call->shape.n_kv_head;
   for (int32_t start = 0; start < n; start += STREAM_ROWS) {
     int32_t end = start + STREAM_ROWS < n ? start + STREAM_ROWS : n;
@@ -82,16 +84,16 @@ static void row_values(const cpu_attention_call *call, float *out, const float *
   }
 }
 
-static void write_row(const cpu_attention_call *call, const ss_attention_view *view, int32_t head, const float *values,
-                      float maximum, float sum) {
+static void write_row(const cpu_attention_call *call, const ss_attention_view *view, int32_t head,
+                      const float *values, float maximum, float sum) {
   const int32_t dim = call->shape.head_dim;
   float *out = call->out + view->q_first * call->out_stride + (int64_t)head * dim;
   float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
   for (int32_t d = 0; d < dim; ++d)
     out[d] = values[d] * factor;
   if (call->log_sum_exp)
-    call->log_sum_exp[view->q_first * call->log_sum_exp_stride + head] =
-        sum == 0.0f ? -INFINITY : maximum + logf(sum);
+    call->log_sum_exp[view->q_first * call->log_sum_exp_stride + head] = sum == 0.0f ? -INFINITY
+                                                                                     : maximum + logf(sum);
 }
 
 static void attention_row(const cpu_attention_call *call, const cpu_attention_item *item, float *partial,
@@ -139,8 +141,8 @@ static void attention_row(const cpu_attention_call *call, const cpu_attention_it
   }
 }
 
-static void attention_row_merge(const cpu_attention_call *call, const cpu_attention_item *item, const float *partials,
-                                int64_t n_part) {
+static void attention_row_merge(const cpu_attention_call *call, const cpu_attention_item *item,
+                                const float *partials, int64_t n_part) {
   const int32_t dim = call->shape.head_dim, n_head = call->shape.n_head;
   for (int32_t head = 0; head < n_head; ++head) {
     float maximum = -INFINITY, sum = 0.0f, values[CPU_HEAD_DIM_MAX];

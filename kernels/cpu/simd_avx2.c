@@ -33,9 +33,9 @@ typedef __m256 vec_mask;  // all bits of a lane
 #define VEC_SELECT(mask, a, b) _mm256_blendv_ps(b, a, mask)  // mask ? a : b
 #define VEC_SCALE2(x, n) \
   _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(n), 23)))
-#define VEC_LANES_FROM(first)                                                                          \
-  _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), \
-                                         _mm256_set1_epi32((first) - 1)))
+#define VEC_LANES_FROM(first) \
+  _mm256_castsi256_ps(        \
+      _mm256_cmpgt_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32((first)-1)))
 
 static inline float vec_sum(vec a) {
   __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

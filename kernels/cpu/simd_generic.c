@@ -10,7 +10,9 @@ typedef int32_t vec_int __attribute__((vector_size(16)));
 typedef vec_int vec_mask;  // all bits of a lane
 typedef vec vec_unaligned __attribute__((aligned(4)));
 
-static inline vec vec_set(float x) { return (vec){x, x, x, x}; }
+static inline vec vec_set(float x) {
+  return (vec){x, x, x, x};
+}
 static inline vec vec_select(vec_mask mask, vec a, vec b) {
   return (vec)((mask & (vec_int)a) | (~mask & (vec_int)b));
 }

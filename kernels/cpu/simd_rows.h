@@ -1,25 +1,25 @@
 // Loops over one row or one block of elements (part of simd_body.h).
 
 // Runs `body` for whole vectors and once more for the rest: LOAD and STORE know how many lanes are meant.
-#define SIMD_FOR(n, ...)                                \
-  do {                                                  \
-    int64_t i = 0;                                      \
-    for (; i + VEC_WIDTH <= (n); i += VEC_WIDTH) {      \
-      const int64_t lanes = VEC_WIDTH;                  \
-      __VA_ARGS__                                       \
-    }                                                   \
-    if (i < (n)) {                                      \
-      const int64_t lanes = (n)-i;                      \
-      __VA_ARGS__                                       \
-    }                                                   \
+#define SIMD_FOR(n, ...)                           \
+  do {                                             \
+    int64_t i = 0;                                 \
+    for (; i + VEC_WIDTH <= (n); i += VEC_WIDTH) { \
+      const int64_t lanes = VEC_WIDTH;             \
+      __VA_ARGS__                                  \
+    }                                              \
+    if (i < (n)) {                                 \
+      const int64_t lanes = (n)-i;                 \
+      __VA_ARGS__                                  \
+    }                                              \
   } while (0)
 #define LOAD(p) (lanes == VEC_WIDTH ? VEC_LOAD((p) + i) : vec_load_part((p) + i, lanes))
-#define STORE(p, x)                         \
-  do {                                      \
-    if (lanes == VEC_WIDTH)                 \
-      VEC_STORE((p) + i, x);                \
-    else                                    \
-      vec_store_part((p) + i, x, lanes);    \
+#define STORE(p, x)                      \
+  do {                                   \
+    if (lanes == VEC_WIDTH)              \
+      VEC_STORE((p) + i, x);             \
+    else                                 \
+      vec_store_part((p) + i, x, lanes); \
   } while (0)
 
 static void add(float *out, const float *x, int64_t n) {
@@ -53,20 +53,20 @@ static void swiglu_backward(float *dgate, float *dup, const float *dout, const f
                             int64_t n) {
   SIMD_FOR(n, vec x = LOAD(gate); vec d = LOAD(dout); vec sigmoid = vec_sigmoid(x);
            vec slope = VEC_MUL(sigmoid, VEC_FMA(x, VEC_SUB(VEC_SET(1.0f), sigmoid), VEC_SET(1.0f)));
-           vec d_gate = VEC_MUL(VEC_MUL(d, LOAD(up)), slope);
-           STORE(dup, VEC_MUL(d, VEC_MUL(x, sigmoid)));
+           vec d_gate = VEC_MUL(VEC_MUL(d, LOAD(up)), slope); STORE(dup, VEC_MUL(d, VEC_MUL(x, sigmoid)));
            STORE(dgate, d_gate););
 }
 
 static void rotate(float *x, const float *cosine, const float *sine, int64_t half, float sign) {
   float *y = x + half;
-  SIMD_FOR(half, vec a = LOAD(x); vec b = LOAD(y); vec c = LOAD(cosine); vec s = VEC_MUL(LOAD(sine), VEC_SET(sign));
-           STORE(x, VEC_FNMA(b, s, VEC_MUL(a, c)));
+  SIMD_FOR(half, vec a = LOAD(x); vec b = LOAD(y); vec c = LOAD(cosine);
+           vec s = VEC_MUL(LOAD(sine), VEC_SET(sign)); STORE(x, VEC_FNMA(b, s, VEC_MUL(a, c)));
            STORE(y, VEC_FMA(a, s, VEC_MUL(b, c))););
 }
 
 static void norm_forward(ss_norm_kind kind, float *out, float *sum, float *statistics, const float *x,
-                         const float *branch, const float *weight, const float *bias, int64_t n, float epsilon) {
+                         const float *branch, const float *weight, const float *bias, int64_t n,
+                         float epsilon) {
   vec total = VEC_ZERO();
   SIMD_FOR(n, vec value = LOAD(x); if (branch) value = VEC_ADD(value, LOAD(branch)); STORE(sum, value);
            total = VEC_ADD(total, value););
@@ -87,7 +87,8 @@ static void norm_forward(ss_norm_kind kind, float *out, float *sum, float *stati
 static void norm_backward(ss_norm_kind kind, float *dsum, float *dweight, float *dbias, const float *dout,
                           const float *sum, const float *statistics, const float *weight, int64_t n) {
   vec means = VEC_SET(statistics[0]), scale = VEC_SET(statistics[1]);
-  vec total = VEC_ZERO(), total_normal = VEC_ZERO();  // of weight * dout, and of that times the normalised input
+  vec total = VEC_ZERO(),
+      total_normal = VEC_ZERO();  // of weight * dout, and of that times the normalised input
   SIMD_FOR(n, vec d = LOAD(dout); vec normal = VEC_MUL(VEC_SUB(LOAD(sum), means), scale);
            vec weighted = VEC_MUL(d, LOAD(weight)); total = VEC_ADD(total, weighted);
            total_normal = VEC_FMA(weighted, normal, total_normal);
@@ -101,25 +102,28 @@ static void norm_backward(ss_norm_kind kind, float *dsum, float *dweight, float 
 }
 
 // A block of `rows` x `outs` dot products over n_in columns.
-SIMD_INLINE void linear_block(float *out, int64_t out_stride, const float *in, int64_t in_stride, const float *weight,
-                              int64_t weight_stride, const float *bias, int64_t n_in, const int rows, const int outs) {
+SIMD_INLINE void linear_block(float *out, int64_t out_stride, const float *in, int64_t in_stride,
+                              const float *weight, int64_t weight_stride, const float *bias, int64_t n_in,
+                              const int rows, const int outs) {
   vec sums[4][4];
   for (int r = 0; r < rows; ++r)
     for (int o = 0; o < outs; ++o)
       sums[r][o] = VEC_ZERO();
-  SIMD_FOR(n_in, vec w[4]; for (int o = 0; o < outs; ++o) w[o] = LOAD(weight + o * weight_stride);
-           for (int r = 0; r < rows; ++r) {
-             vec x = LOAD(in + r * in_stride);
-             for (int o = 0; o < outs; ++o)
-               sums[r][o] = VEC_FMA(x, w[o], sums[r][o]);
-           });
+  SIMD_FOR(
+      n_in, vec w[4]; for (int o = 0; o < outs; ++o) w[o] = LOAD(weight + o * weight_stride);
+      for (int r = 0; r < rows; ++r) {
+        vec x = LOAD(in + r * in_stride);
+        for (int o = 0; o < outs; ++o)
+          sums[r][o] = VEC_FMA(x, w[o], sums[r][o]);
+      });
   for (int r = 0; r < rows; ++r)
     for (int o = 0; o < outs; ++o)
       out[r * out_stride + o] = VEC_SUM(sums[r][o]) + (bias ? bias[o] : 0.0f);
 }
 
-static void linear_rows(float *out, int64_t out_stride, const float *in, int64_t in_stride, const float *weight,
-                        int64_t weight_stride, const float *bias, int64_t n_row, int64_t n_out, int64_t n_in) {
+static void linear_rows(float *out, int64_t out_stride, const float *in, int64_t in_stride,
+                        const float *weight, int64_t weight_stride, const float *bias, int64_t n_row,
+                        int64_t n_out, int64_t n_in) {
   int64_t step;
   for (int64_t o = 0; o < n_out; o += step) {
     step = n_out - o >= 4 ? 4 : 1;
@@ -127,18 +131,23 @@ static void linear_rows(float *out, int64_t out_stride, const float *in, int64_t
     int64_t r = 0;
     for (; r + 4 <= n_row; r += 4)
       if (step == 4)
-        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b, n_in, 4, 4);
+        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b,
+                     n_in, 4, 4);
       else
-        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b, n_in, 4, 1);
+        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b,
+                     n_in, 4, 1);
     for (; r < n_row; ++r)
       if (step == 4)
-        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b, n_in, 1, 4);
+        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b,
+                     n_in, 1, 4);
       else
-        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b, n_in, 1, 1);
+        linear_block(out + r * out_stride + o, out_stride, in + r * in_stride, in_stride, w, weight_stride, b,
+                     n_in, 1, 1);
   }
 }
 
-static float cross_entropy(float *logits, int64_t n, int32_t target, bool gradient, float scale, int32_t *correct) {
+static float cross_entropy(float *logits, int64_t n, int32_t target, bool gradient, float scale,
+                           int32_t *correct) {
   float highest = logits[0];
   int64_t best = 0;
   vec highs = VEC_SET(-INFINITY);
@@ -188,10 +197,12 @@ static void adamw(float *weight, const float *gradient, float *first, float *sec
   vec decay = VEC_SET(constants->decay), step_size = VEC_SET(constants->step_size);
   vec rest1 = VEC_SET(1.0f - constants->beta1), beta2 = VEC_SET(constants->beta2);
   vec rest2 = VEC_SET(1.0f - constants->beta2), epsilon = VEC_SET(constants->epsilon);
-  vec scale = VEC_SET(constants->gradient_scale), correction = VEC_SET(constants->reciprocal_root_correction2);
-  SIMD_FOR(n, vec g = VEC_MUL(LOAD(gradient), scale); vec m = LOAD(first); m = VEC_FMA(VEC_SUB(g, m), rest1, m);
-           vec v = VEC_FMA(VEC_MUL(g, g), rest2, VEC_MUL(LOAD(second), beta2)); STORE(first, m); STORE(second, v);
-           vec denominator = VEC_FMA(VEC_SQRT(v), correction, epsilon);
+  vec scale = VEC_SET(constants->gradient_scale),
+      correction = VEC_SET(constants->reciprocal_root_correction2);
+  SIMD_FOR(n, vec g = VEC_MUL(LOAD(gradient), scale); vec m = LOAD(first);
+           m = VEC_FMA(VEC_SUB(g, m), rest1, m);
+           vec v = VEC_FMA(VEC_MUL(g, g), rest2, VEC_MUL(LOAD(second), beta2)); STORE(first, m);
+           STORE(second, v); vec denominator = VEC_FMA(VEC_SQRT(v), correction, epsilon);
            STORE(weight, VEC_FNMA(step_size, VEC_DIV(m, denominator), VEC_MUL(LOAD(weight), decay))););
 }
 
