@@ -72,8 +72,8 @@ ss_status ss_hdf5_read_array(ss_hdf5 *file, const char *name, ss_hdf5_type type,
 ss_status ss_hdf5_read_into(ss_hdf5 *file, const char *name, ss_hdf5_type type, int32_t rank,
                             const int64_t *dims, void *data, ss_error *error);
 // Rows [first, first + count) of an array of rank 1 (columns == 0) or [rows, columns], into the caller's storage.
-ss_status ss_hdf5_read_rows(ss_hdf5 *file, const char *name, ss_hdf5_type type, int64_t columns, int64_t first,
-                            int64_t count, void *data, ss_error *error);
+ss_status ss_hdf5_read_rows(ss_hdf5 *file, const char *name, ss_hdf5_type type, int64_t columns,
+                            int64_t first, int64_t count, void *data, ss_error *error);
 
 bool ss_hdf5_has_attribute(ss_hdf5 *file, const char *name);
 ss_status ss_hdf5_get_string(ss_hdf5 *file, const char *name, char **value, ss_error *error);  // malloc'ed

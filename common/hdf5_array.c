@@ -7,47 +7,70 @@
 
 size_t ss_hdf5_type_size(ss_hdf5_type type) {
   switch (type) {
-    case SS_HDF5_U8: return 1;
-    case SS_HDF5_I32:
-    case SS_HDF5_F32: return 4;
-    default: return 8;
+  case SS_HDF5_U8:
+    return 1;
+  case SS_HDF5_I32:
+  case SS_HDF5_F32:
+    return 4;
+  default:
+    return 8;
   }
 }
 
 hid_t hdf5_memory_type(ss_hdf5_type type) {
   switch (type) {
-    case SS_HDF5_U8: return H5T_NATIVE_UINT8;
-    case SS_HDF5_I32: return H5T_NATIVE_INT32;
-    case SS_HDF5_I64: return H5T_NATIVE_INT64;
-    case SS_HDF5_U64: return H5T_NATIVE_UINT64;
-    case SS_HDF5_F32: return H5T_NATIVE_FLOAT;
-    default: return H5T_NATIVE_DOUBLE;
+  case SS_HDF5_U8:
+    return H5T_NATIVE_UINT8;
+  case SS_HDF5_I32:
+    return H5T_NATIVE_INT32;
+  case SS_HDF5_I64:
+    return H5T_NATIVE_INT64;
+  case SS_HDF5_U64:
+    return H5T_NATIVE_UINT64;
+  case SS_HDF5_F32:
+    return H5T_NATIVE_FLOAT;
+  default:
+    return H5T_NATIVE_DOUBLE;
   }
 }
 
 hid_t hdf5_file_type(ss_hdf5_type type) {
   switch (type) {
-    case SS_HDF5_U8: return H5T_STD_U8LE;
-    case SS_HDF5_I32: return H5T_STD_I32LE;
-    case SS_HDF5_I64: return H5T_STD_I64LE;
-    case SS_HDF5_U64: return H5T_STD_U64LE;
-    case SS_HDF5_F32: return H5T_IEEE_F32LE;
-    default: return H5T_IEEE_F64LE;
+  case SS_HDF5_U8:
+    return H5T_STD_U8LE;
+  case SS_HDF5_I32:
+    return H5T_STD_I32LE;
+  case SS_HDF5_I64:
+    return H5T_STD_I64LE;
+  case SS_HDF5_U64:
+    return H5T_STD_U64LE;
+  case SS_HDF5_F32:
+    return H5T_IEEE_F32LE;
+  default:
+    return H5T_IEEE_F64LE;
   }
 }
 
 const char *hdf5_type_name(ss_hdf5_type type) {
   switch (type) {
-    case SS_HDF5_U8: return "uint8";
-    case SS_HDF5_I32: return "int32";
-    case SS_HDF5_I64: return "int64";
-    case SS_HDF5_U64: return "uint64";
-    case SS_HDF5_F32: return "float32";
-    default: return "float64";
+  case SS_HDF5_U8:
+    return "uint8";
+  case SS_HDF5_I32:
+    return "int32";
+  case SS_HDF5_I64:
+    return "int64";
+  case SS_HDF5_U64:
+    return "uint64";
+  case SS_HDF5_F32:
+    return "float32";
+  default:
+    return "float64";
   }
 }
 
-bool hdf5_type_is(hid_t stored, ss_hdf5_type type) { return H5Tequal(stored, hdf5_file_type(type)) > 0; }
+bool hdf5_type_is(hid_t stored, ss_hdf5_type type) {
+  return H5Tequal(stored, hdf5_file_type(type)) > 0;
+}
 
 // --- writing ---
 
@@ -90,8 +113,8 @@ static ss_status write_array(ss_hdf5 *file, const char *name, ss_hdf5_type type,
                              const int64_t *dims, const void *data, ss_error *error) {
   hsize_t extent[SS_HDF5_MAX_RANK];
   if (rank < 1 || rank > SS_HDF5_MAX_RANK)
-    return ss_fail(error, SS_ERROR_INTERNAL, "%s: array \"%s\" of rank %d, expected 1..%d", file->path, name, rank,
-                   SS_HDF5_MAX_RANK);
+    return ss_fail(error, SS_ERROR_INTERNAL, "%s: array \"%s\" of rank %d, expected 1..%d", file->path, name,
+                   rank, SS_HDF5_MAX_RANK);
   bool empty = false;
   for (int32_t k = 0; k < rank; ++k) {
     if (dims[k] < 0)
@@ -135,18 +158,18 @@ ss_status ss_hdf5_create_stream(ss_hdf5 *file, const char *name, ss_hdf5_type ty
 // --- reading ---
 
 // Type, rank and extent of an open dataset.
-static ss_status dataset_shape(ss_hdf5 *file, const char *name, hid_t dataset, ss_hdf5_type type, int32_t rank,
-                               hsize_t *extent, ss_error *error) {
+static ss_status dataset_shape(ss_hdf5 *file, const char *name, hid_t dataset, ss_hdf5_type type,
+                               int32_t rank, hsize_t *extent, ss_error *error) {
   hid_t stored = H5Dget_type(dataset), space = H5Dget_space(dataset);
   ss_status status = SS_OK;
   if (stored < 0 || space < 0)
     status = hdf5_fail(error, file, "read the array", name);
   else if (!hdf5_type_is(stored, type))
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has another type, expected %s", file->path, name,
-                     hdf5_type_name(type));
+    status = ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has another type, expected %s", file->path,
+                     name, hdf5_type_name(type));
   else if (H5Sget_simple_extent_type(space) != H5S_SIMPLE || H5Sget_simple_extent_ndims(space) != rank)
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has another rank, expected %d", file->path, name,
-                     rank);
+    status = ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has another rank, expected %d", file->path,
+                     name, rank);
   else if (H5Sget_simple_extent_dims(space, extent, NULL) < 0)
     status = hdf5_fail(error, file, "read the array", name);
   if (stored >= 0)
@@ -171,12 +194,12 @@ static ss_status dataset_shape(ss_hdf5 *file, const char *name, hid_t dataset, s
   return SS_OK;
 }
 
-static ss_status open_dataset(ss_hdf5 *file, const char *name, ss_hdf5_type type, int32_t rank, hid_t *dataset,
-                              hsize_t *extent, ss_error *error) {
+static ss_status open_dataset(ss_hdf5 *file, const char *name, ss_hdf5_type type, int32_t rank,
+                              hid_t *dataset, hsize_t *extent, ss_error *error) {
   *dataset = H5I_INVALID_HID;
   if (rank < 1 || rank > SS_HDF5_MAX_RANK)
-    return ss_fail(error, SS_ERROR_INTERNAL, "%s: array \"%s\" of rank %d, expected 1..%d", file->path, name, rank,
-                   SS_HDF5_MAX_RANK);
+    return ss_fail(error, SS_ERROR_INTERNAL, "%s: array \"%s\" of rank %d, expected 1..%d", file->path, name,
+                   rank, SS_HDF5_MAX_RANK);
   hid_t object = H5Oopen(file->file, name, H5P_DEFAULT);
   if (object < 0 || H5Iget_type(object) != H5I_DATASET) {
     H5Eclear2(H5E_DEFAULT);
@@ -308,11 +331,11 @@ static ss_status read_rows(ss_hdf5 *file, const char *name, hid_t dataset, ss_hd
                            const hsize_t *extent, int64_t first, int64_t count, void *data, ss_error *error) {
   int rank = columns > 0 ? 2 : 1;
   if (columns > 0 && extent[1] != (hsize_t)columns)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has %lld columns, expected %lld", file->path, name,
-                   (long long)extent[1], (long long)columns);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has %lld columns, expected %lld", file->path,
+                   name, (long long)extent[1], (long long)columns);
   if (first < 0 || count < 0 || (hsize_t)first > extent[0] || (hsize_t)count > extent[0] - (hsize_t)first)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has %lld rows, expected %lld + %lld", file->path, name,
-                   (long long)extent[0], (long long)first, (long long)count);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: array \"%s\" has %lld rows, expected %lld + %lld", file->path,
+                   name, (long long)extent[0], (long long)first, (long long)count);
   if (count == 0)
     return SS_OK;
   hsize_t origin[2] = {(hsize_t)first, 0}, size[2] = {(hsize_t)count, (hsize_t)columns};
@@ -326,8 +349,8 @@ static ss_status read_rows(ss_hdf5 *file, const char *name, hid_t dataset, ss_hd
   return status;
 }
 
-ss_status ss_hdf5_read_rows(ss_hdf5 *file, const char *name, ss_hdf5_type type, int64_t columns, int64_t first,
-                            int64_t count, void *data, ss_error *error) {
+ss_status ss_hdf5_read_rows(ss_hdf5 *file, const char *name, ss_hdf5_type type, int64_t columns,
+                            int64_t first, int64_t count, void *data, ss_error *error) {
   hdf5_guard guard;
   hdf5_enter(&guard);
   hid_t dataset;
@@ -365,12 +388,13 @@ static ss_status list_names(ss_hdf5 *file, const char *group, char **names, int6
   int64_t used = 0, capacity = 0;
   SS_TRY(ss_grow(names, &capacity, 1, 1, "a list of names", error));
   for (hsize_t k = 0; k < information.nlinks; ++k) {
-    ssize_t length = H5Lget_name_by_idx(file->file, group, H5_INDEX_NAME, H5_ITER_INC, k, NULL, 0, H5P_DEFAULT);
+    ssize_t length = H5Lget_name_by_idx(file->file, group, H5_INDEX_NAME, H5_ITER_INC, k, NULL, 0,
+                                        H5P_DEFAULT);
     if (length < 0)
       return hdf5_fail(error, file, "list the group", group);
     SS_TRY(ss_grow(names, &capacity, used + length + 1, 1, "a list of names", error));
-    if (H5Lget_name_by_idx(file->file, group, H5_INDEX_NAME, H5_ITER_INC, k, *names + used, (size_t)length + 1,
-                           H5P_DEFAULT) < 0)
+    if (H5Lget_name_by_idx(file->file, group, H5_INDEX_NAME, H5_ITER_INC, k, *names + used,
+                           (size_t)length + 1, H5P_DEFAULT) < 0)
       return hdf5_fail(error, file, "list the group", group);
     used += length + 1;
   }

@@ -60,9 +60,10 @@ static bool is_scalar(hid_t attribute) {
 static ss_status read_string(ss_hdf5 *file, const char *name, hid_t attribute, hid_t type, char **value,
                              ss_error *error) {
   size_t size = H5Tget_size(type);
-  if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0 || !is_scalar(attribute) || size == 0 ||
-      size > (size_t)file->bytes)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: attribute \"%s\" is not a fixed-length string", file->path, name);
+  if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0 || !is_scalar(attribute) ||
+      size == 0 || size > (size_t)file->bytes)
+    return ss_fail(error, SS_ERROR_INPUT, "%s: attribute \"%s\" is not a fixed-length string", file->path,
+                   name);
   char *text = NULL;
   SS_TRY(ss_allocate(&text, (int64_t)size + 1, 1, name, error));
   ss_status status = SS_OK;
@@ -112,7 +113,8 @@ static ss_status set_scalar(ss_hdf5 *file, const char *name, ss_hdf5_type type, 
   return hdf5_leave(&guard, hdf5_write_scalar(file, name, type, value, error));
 }
 
-static ss_status get_scalar(ss_hdf5 *file, const char *name, ss_hdf5_type type, void *value, ss_error *error) {
+static ss_status get_scalar(ss_hdf5 *file, const char *name, ss_hdf5_type type, void *value,
+                            ss_error *error) {
   hdf5_guard guard;
   hdf5_enter(&guard);
   return hdf5_leave(&guard, hdf5_read_scalar(file, name, type, value, error));

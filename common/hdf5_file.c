@@ -183,7 +183,8 @@ static ss_status open_file(ss_hdf5 *file, ss_error *error) {
   }
   hid_t access = access_properties();
   file->file = H5Fopen(file->path, H5F_ACC_RDONLY, access);
-  ss_status status = file->file < 0 ? hdf5_fail(error, file, "open a damaged or truncated file", NULL) : SS_OK;
+  ss_status status = file->file < 0 ? hdf5_fail(error, file, "open a damaged or truncated file", NULL)
+                                    : SS_OK;
   H5Pclose(access);
   return status;
 }
@@ -203,8 +204,10 @@ static ss_status check_format(ss_hdf5 *file, const char *format, int64_t schema_
     return SS_ERROR_INPUT;
   SS_TRY(hdf5_read_scalar(file, "schema_version", SS_HDF5_I64, &version, error));
   if (version > schema_version)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: schema_version is %lld, expected at most %lld: written by a newer "
-                   "selfspan", file->path, (long long)version, (long long)schema_version);
+    return ss_fail(error, SS_ERROR_INPUT,
+                   "%s: schema_version is %lld, expected at most %lld: written by a newer "
+                   "selfspan",
+                   file->path, (long long)version, (long long)schema_version);
   if (version < 1)
     return ss_fail(error, SS_ERROR_INPUT, "%s: schema_version is %lld, expected 1..%lld", file->path,
                    (long long)version, (long long)schema_version);
@@ -249,4 +252,6 @@ ss_status ss_hdf5_format(const char *path, char **format, ss_error *error) {
   return status;
 }
 
-const char *ss_hdf5_path(const ss_hdf5 *file) { return file->path; }
+const char *ss_hdf5_path(const ss_hdf5 *file) {
+  return file->path;
+}

@@ -12,13 +12,13 @@ static ss_status layer_backward(gpt *model, int64_t index, ss_error *error) {
   SS_OP(device, error, linear_backward, work->dactivation, gpt_gradient(model, block->down_weight),
         gpt_gradient(model, block->down_bias), work->dsum, layer->activation,
         gpt_weight(model, block->down_weight));
-  SS_OP(device, error, activation_backward, (ss_activation_kind)config->activation, work->dup, work->dactivation,
-        layer->up);
+  SS_OP(device, error, activation_backward, (ss_activation_kind)config->activation, work->dup,
+        work->dactivation, layer->up);
   SS_OP(device, error, linear_backward, work->dnorm, gpt_gradient(model, block->up_weight),
         gpt_gradient(model, block->up_bias), work->dup, layer->norm2, gpt_weight(model, block->up_weight));
   SS_OP(device, error, norm_backward, (ss_norm_kind)config->norm, work->dsum,
-        gpt_gradient(model, block->norm2_weight), gpt_gradient(model, block->norm2_bias), work->dnorm, layer->sum2,
-        layer->statistics2, gpt_weight(model, block->norm2_weight));
+        gpt_gradient(model, block->norm2_weight), gpt_gradient(model, block->norm2_bias), work->dnorm,
+        layer->sum2, layer->statistics2, gpt_weight(model, block->norm2_weight));
 
   SS_OP(device, error, linear_backward, work->dattention, gpt_gradient(model, block->proj_weight),
         gpt_gradient(model, block->proj_bias), work->dsum, layer->attention,
@@ -34,21 +34,22 @@ static ss_status layer_backward(gpt *model, int64_t index, ss_error *error) {
   SS_OP(device, error, linear_backward, work->dnorm, gpt_gradient(model, block->qkv_weight),
         gpt_gradient(model, block->qkv_bias), work->dqkv, layer->norm1, gpt_weight(model, block->qkv_weight));
   SS_OP(device, error, norm_backward, (ss_norm_kind)config->norm, work->dsum,
-        gpt_gradient(model, block->norm1_weight), gpt_gradient(model, block->norm1_bias), work->dnorm, layer->sum1,
-        layer->statistics1, gpt_weight(model, block->norm1_weight));
+        gpt_gradient(model, block->norm1_weight), gpt_gradient(model, block->norm1_bias), work->dnorm,
+        layer->sum1, layer->statistics1, gpt_weight(model, block->norm1_weight));
   return SS_OK;
 }
 
 ss_status gpt_backward(gpt *model, ss_error *error) {
   gpt_workspace *work = &model->workspace;
-  SS_OP(model->device, error, zero, work->dsum.data, (size_t)(work->dsum.rows * work->dsum.cols) * sizeof(float));
+  SS_OP(model->device, error, zero, work->dsum.data,
+        (size_t)(work->dsum.rows * work->dsum.cols) * sizeof(float));
   SS_OP(model->device, error, norm_backward, (ss_norm_kind)model->config.norm, work->dsum,
         gpt_gradient(model, model->norm_weight), gpt_gradient(model, model->norm_bias), work->dnorm,
         work->final_sum, work->final_statistics, gpt_weight(model, model->norm_weight));
   for (int64_t index = model->config.n_layer - 1; index >= 0; --index)
     SS_TRY(layer_backward(model, index, error));
-  SS_OP(model->device, error, embedding_backward, gpt_gradient(model, model->wte), gpt_gradient(model, model->wpe),
-        work->dsum, work->tokens, work->positions);
+  SS_OP(model->device, error, embedding_backward, gpt_gradient(model, model->wte),
+        gpt_gradient(model, model->wpe), work->dsum, work->tokens, work->positions);
   return SS_OK;
 }
 
@@ -81,7 +82,8 @@ ss_status gpt_train_step(gpt *model, const gpt_batch *batch, bool backward, doub
                          ss_error *error) {
   if (backward && !model->gradients)
     return ss_fail(error, SS_ERROR_INTERNAL, "the model was created without gradients");
-  SS_TRY(gpt_check_rows(model, batch->n_row, batch->tokens, batch->positions, batch->views, batch->n_view, error));
+  SS_TRY(gpt_check_rows(model, batch->n_row, batch->tokens, batch->positions, batch->views, batch->n_view,
+                        error));
   SS_TRY(check_targets(model, batch, error));
   gpt_workspace_request request = {batch->n_row, backward, backward, 0, false};
   SS_TRY(gpt_workspace_prepare(model, &request, error));
@@ -90,8 +92,9 @@ ss_status gpt_train_step(gpt *model, const gpt_batch *batch, bool backward, doub
         (size_t)batch->n_row * sizeof(int32_t));
   SS_TRY(gpt_forward(model, batch, backward, error));
   SS_OP(model->device, error, classifier_loss, work->losses, work->correct,
-        backward ? work->dnorm : gpt_no_tensor(), backward ? gpt_gradient(model, model->wte) : gpt_no_tensor(),
-        work->final_norm, gpt_weight(model, model->wte), work->targets, (float)loss_scale);
+        backward ? work->dnorm : gpt_no_tensor(),
+        backward ? gpt_gradient(model, model->wte) : gpt_no_tensor(), work->final_norm,
+        gpt_weight(model, model->wte), work->targets, (float)loss_scale);
   if (backward)
     SS_TRY(gpt_backward(model, error));
   return collect_loss(model, batch, loss, error);

@@ -54,8 +54,8 @@ static ss_status allocate_largest(const gpt *model, float **buffer, ss_error *er
 
 // --- writing ---
 
-static ss_status write_group(ss_hdf5 *file, const char *group, const gpt *model, const float *flat, float *buffer,
-                             ss_error *error) {
+static ss_status write_group(ss_hdf5 *file, const char *group, const gpt *model, const float *flat,
+                             float *buffer, ss_error *error) {
   char name[NAME_CAPACITY];
   for (int32_t index = 0; index < model->n_parameter_tensor; ++index) {
     const gpt_parameter *parameter = &model->table[index];
@@ -63,7 +63,8 @@ static ss_status write_group(ss_hdf5 *file, const char *group, const gpt *model,
     int32_t rank = parameter_shape(parameter, dims);
     SS_OP(model->device, error, download, buffer, flat + parameter->offset,
           (size_t)(parameter->rows * parameter->cols) * sizeof(float));
-    SS_TRY(ss_hdf5_write_array(file, array_name(name, group, parameter), SS_HDF5_F32, rank, dims, buffer, error));
+    SS_TRY(ss_hdf5_write_array(file, array_name(name, group, parameter), SS_HDF5_F32, rank, dims, buffer,
+                               error));
   }
   return SS_OK;
 }
@@ -197,7 +198,8 @@ static ss_status check_group(ss_hdf5 *file, const char *group, const gpt *model,
     next += strlen(next) + 1;
   ss_status status = SS_OK;
   if (count != model->n_parameter_tensor)
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: group \"%s\" has %lld arrays (\"%.80s\" is unknown), expected %d",
+    status = ss_fail(error, SS_ERROR_INPUT,
+                     "%s: group \"%s\" has %lld arrays (\"%.80s\" is unknown), expected %d",
                      ss_hdf5_path(file), group, (long long)count, next, model->n_parameter_tensor);
   free(names);
   return status;
@@ -210,14 +212,16 @@ static ss_status read_group(ss_hdf5 *file, const char *group, const gpt *model, 
     const gpt_parameter *parameter = &model->table[index];
     int64_t dims[2];
     int32_t rank = parameter_shape(parameter, dims);
-    SS_TRY(ss_hdf5_read_into(file, array_name(name, group, parameter), SS_HDF5_F32, rank, dims, buffer, error));
+    SS_TRY(
+        ss_hdf5_read_into(file, array_name(name, group, parameter), SS_HDF5_F32, rank, dims, buffer, error));
     SS_OP(model->device, error, upload, flat + parameter->offset, buffer,
           (size_t)(parameter->rows * parameter->cols) * sizeof(float));
   }
   return SS_OK;
 }
 
-static ss_status load_group(ss_hdf5 *file, const char *group, const gpt *model, float *flat, ss_error *error) {
+static ss_status load_group(ss_hdf5 *file, const char *group, const gpt *model, float *flat,
+                            ss_error *error) {
   float *buffer = NULL;
   SS_TRY(allocate_largest(model, &buffer, error));
   ss_status status = read_group(file, group, model, flat, buffer, error);
@@ -239,12 +243,14 @@ static ss_status check_parameters(ss_hdf5 *file, const gpt_config *config, ss_er
   return status;
 }
 
-static ss_status load_model(ss_hdf5 *file, ss_device *device, bool trainable, const char *vocabulary, gpt **out,
-                            checkpoint_meta *meta, ss_error *error) {
+static ss_status load_model(ss_hdf5 *file, ss_device *device, bool trainable, const char *vocabulary,
+                            gpt **out, checkpoint_meta *meta, ss_error *error) {
   SS_TRY(read_meta(file, meta, error));
   if (vocabulary && strcmp(vocabulary, meta->vocabulary) != 0)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: attribute \"vocabulary\" is another one than the data's, expected "
-                   "the vocabulary that the model was trained with", ss_hdf5_path(file));
+    return ss_fail(error, SS_ERROR_INPUT,
+                   "%s: attribute \"vocabulary\" is another one than the data's, expected "
+                   "the vocabulary that the model was trained with",
+                   ss_hdf5_path(file));
   SS_TRY(check_parameters(file, &meta->model, error));
   gpt *model = NULL;
   SS_TRY(gpt_create(&model, device, &meta->model, trainable, error));
@@ -276,7 +282,9 @@ static ss_status check_config(ss_hdf5 *file, const gpt *model, ss_error *error) 
   gpt_config stored;
   SS_TRY(read_model_config(file, &stored, error));
   json_t *have = model_config_json(&stored), *want = model_config_json(&model->config), *value;
-  ss_status status = have && want ? SS_OK : ss_fail(error, SS_ERROR_MEMORY, "the model's configuration: out of memory");
+  ss_status status = have && want
+                         ? SS_OK
+                         : ss_fail(error, SS_ERROR_MEMORY, "the model's configuration: out of memory");
   const char *key;
   json_object_foreach(want, key, value) {
     const json_t *other = json_object_get(have, key);
@@ -305,14 +313,16 @@ ss_status checkpoint_load_parameters(const char *path, gpt *model, ss_error *err
   return status;
 }
 
-ss_status checkpoint_load_moments(const char *path, const gpt *model, float *first_moment, float *second_moment,
-                                  ss_error *error) {
+ss_status checkpoint_load_moments(const char *path, const gpt *model, float *first_moment,
+                                  float *second_moment, ss_error *error) {
   ss_hdf5 *file = NULL;
   SS_TRY(open_checkpoint(&file, path, error));
   ss_status status = SS_OK;
   if (!ss_hdf5_has(file, GROUP_FIRST) || !ss_hdf5_has(file, GROUP_SECOND))
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: group \"optimizer\" is missing: an exported model cannot go on "
-                     "training where it stopped", path);
+    status = ss_fail(error, SS_ERROR_INPUT,
+                     "%s: group \"optimizer\" is missing: an exported model cannot go on "
+                     "training where it stopped",
+                     path);
   if (status == SS_OK)
     status = check_group(file, GROUP_FIRST, model, error);
   if (status == SS_OK)

@@ -24,17 +24,17 @@
 // What a checkpoint says beside its weights. When written, texts may be NULL (stored as empty) and stay the
 // caller's; when read, they are malloc'ed: free with checkpoint_meta_free.
 typedef struct {
-  gpt_config model;             // when written: taken from the model
-  char *vocabulary;             // JSON; equal texts are equal vocabularies
-  char *policy;                 // JSON: arm and span policy
-  char *config;                 // JSON: the full resolved configuration
-  int64_t step;                 // optimizer steps done
+  gpt_config model;  // when written: taken from the model
+  char *vocabulary;  // JSON; equal texts are equal vocabularies
+  char *policy;      // JSON: arm and span policy
+  char *config;      // JSON: the full resolved configuration
+  int64_t step;      // optimizer steps done
   int64_t examples_seen;
   int64_t best_step;            // of the best validation so far, -1 when there was none
   double best_validation_loss;  // infinity when there was none
   void *state;                  // bytes: whatever the trainer needs to go on
   int64_t n_state;
-  bool has_moments;             // when written: follows from the arguments
+  bool has_moments;  // when written: follows from the arguments
 } checkpoint_meta;
 
 // Empty texts, no validation yet.
@@ -58,7 +58,7 @@ ss_status checkpoint_load_model(const char *path, ss_device *device, bool traina
 ss_status checkpoint_load_parameters(const char *path, gpt *model, ss_error *error);
 
 // Reads the moments into flat device buffers of gpt_n_parameter(model) elements. A file without moments is an error.
-ss_status checkpoint_load_moments(const char *path, const gpt *model, float *first_moment, float *second_moment,
-                                  ss_error *error);
+ss_status checkpoint_load_moments(const char *path, const gpt *model, float *first_moment,
+                                  float *second_moment, ss_error *error);
 
 #endif

@@ -16,7 +16,8 @@ ss_status gpt_check_rows(const gpt *model, int64_t n_row, const int32_t *tokens,
                          const ss_attention_view *views, int64_t n_view, ss_error *error) {
   const gpt_config *config = &model->config;
   if (n_row < 1 || n_row > INT32_MAX)
-    return ss_fail(error, SS_ERROR_LIMIT, "a batch has %lld rows, expected 1..%d", (long long)n_row, INT32_MAX);
+    return ss_fail(error, SS_ERROR_LIMIT, "a batch has %lld rows, expected 1..%d", (long long)n_row,
+                   INT32_MAX);
   // Rotary angles exist for every position; only a learned table ends.
   int64_t last_position = config->position == GPT_POSITION_LEARNED ? config->n_positions - 1 : INT32_MAX;
   for (int64_t row = 0; row < n_row; ++row) {
@@ -24,19 +25,21 @@ ss_status gpt_check_rows(const gpt *model, int64_t n_row, const int32_t *tokens,
       return ss_fail(error, SS_ERROR_INPUT, "batch row %lld: token %d, expected 0..%lld (the vocabulary)",
                      (long long)row, tokens[row], (long long)config->vocab_size - 1);
     if (positions[row] < 0 || positions[row] > last_position)
-      return ss_fail(error, SS_ERROR_LIMIT, "batch row %lld: position %d, expected 0..%lld (model.n_positions)",
-                     (long long)row, positions[row], (long long)last_position);
+      return ss_fail(error, SS_ERROR_LIMIT,
+                     "batch row %lld: position %d, expected 0..%lld (model.n_positions)", (long long)row,
+                     positions[row], (long long)last_position);
   }
   int64_t n_query = 0;
   for (int64_t k = 0; k < n_view; ++k) {
     if (views[k].q_first < 0 || views[k].n_query < 1 || views[k].q_first > n_row - views[k].n_query)
-      return ss_fail(error, SS_ERROR_INTERNAL, "attention view %lld covers rows %d + %d, expected rows below %lld",
-                     (long long)k, views[k].q_first, views[k].n_query, (long long)n_row);
+      return ss_fail(error, SS_ERROR_INTERNAL,
+                     "attention view %lld covers rows %d + %d, expected rows below %lld", (long long)k,
+                     views[k].q_first, views[k].n_query, (long long)n_row);
     n_query += views[k].n_query;
   }
   if (n_query != n_row)
-    return ss_fail(error, SS_ERROR_INTERNAL, "attention views cover %lld rows, expected %lld", (long long)n_query,
-                   (long long)n_row);
+    return ss_fail(error, SS_ERROR_INTERNAL, "attention views cover %lld rows, expected %lld",
+                   (long long)n_query, (long long)n_row);
   return SS_OK;
 }
 
@@ -85,15 +88,15 @@ ss_status gpt_layer_finish(gpt *model, int64_t index, const gpt_layer_activation
         gpt_weight(model, block->up_bias));
   SS_OP(model->device, error, activation_forward, (ss_activation_kind)config->activation, layer->activation,
         layer->up);
-  SS_OP(model->device, error, linear_forward, branch, layer->activation, gpt_weight(model, block->down_weight),
-        gpt_weight(model, block->down_bias));
+  SS_OP(model->device, error, linear_forward, branch, layer->activation,
+        gpt_weight(model, block->down_weight), gpt_weight(model, block->down_bias));
   return SS_OK;
 }
 
 ss_status gpt_final_norm(gpt *model, const gpt_layer_activations *last, ss_error *error) {
   gpt_workspace *work = &model->workspace;
-  SS_OP(model->device, error, norm_forward, (ss_norm_kind)model->config.norm, work->final_norm, work->final_sum,
-        work->final_statistics, last->sum2, ss_rows(work->branch, 0, last->sum2.rows),
+  SS_OP(model->device, error, norm_forward, (ss_norm_kind)model->config.norm, work->final_norm,
+        work->final_sum, work->final_statistics, last->sum2, ss_rows(work->branch, 0, last->sum2.rows),
         gpt_weight(model, model->norm_weight), gpt_weight(model, model->norm_bias),
         (float)model->config.norm_epsilon);
   return SS_OK;
@@ -117,7 +120,8 @@ ss_status gpt_forward(gpt *model, const gpt_batch *batch, bool backward, ss_erro
 }
 
 ss_status gpt_forward_logits(gpt *model, const gpt_batch *batch, float *logits, ss_error *error) {
-  SS_TRY(gpt_check_rows(model, batch->n_row, batch->tokens, batch->positions, batch->views, batch->n_view, error));
+  SS_TRY(gpt_check_rows(model, batch->n_row, batch->tokens, batch->positions, batch->views, batch->n_view,
+                        error));
   gpt_workspace_request request = {batch->n_row, false, false, batch->n_row, false};
   SS_TRY(gpt_workspace_prepare(model, &request, error));
   SS_TRY(gpt_forward(model, batch, false, error));

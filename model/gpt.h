@@ -26,7 +26,7 @@ typedef struct {
   bool bias;
   double norm_epsilon;
   double rotary_theta;
-  double init_std;      // of every matrix; residual projections use init_std / sqrt(2 n_layer)
+  double init_std;  // of every matrix; residual projections use init_std / sqrt(2 n_layer)
 } gpt_config;
 
 // Keys "model.*" over a gpt_config. n_kv_head 0 means n_head.
@@ -43,7 +43,7 @@ typedef struct {
   int64_t rows, cols;  // weight [out, in]; vectors are [1, n]
   int64_t offset;      // elements from the start of the flat parameter buffer
   gpt_init init;
-  bool decay;          // matrices yes; norms, biases and embeddings of positions no
+  bool decay;  // matrices yes; norms, biases and embeddings of positions no
 } gpt_parameter;
 
 typedef struct gpt gpt;
@@ -71,9 +71,9 @@ double gpt_train_flops_per_token(const gpt *model, double attended_rows);
 // A batch of n rows (tokens), packed without gaps. Host arrays, owned by the caller.
 typedef struct {
   int64_t n_row;
-  const int32_t *tokens;     // [n]
-  const int32_t *targets;    // [n], -1 = no loss
-  const int32_t *positions;  // [n]
+  const int32_t *tokens;           // [n]
+  const int32_t *targets;          // [n], -1 = no loss
+  const int32_t *positions;        // [n]
   const ss_attention_view *views;  // covering every row once; key rows are the batch's rows
   int64_t n_view;
   const span_range *ranges;
@@ -81,9 +81,9 @@ typedef struct {
 } gpt_batch;
 
 typedef struct {
-  double loss_sum;     // summed cross-entropy in nats
-  int64_t n_target;    // rows with a target
-  int64_t n_correct;   // arg-max equals target
+  double loss_sum;    // summed cross-entropy in nats
+  int64_t n_target;   // rows with a target
+  int64_t n_correct;  // arg-max equals target
 } gpt_loss;
 
 // Forward, and when `backward` also gradients of loss_scale * loss_sum, accumulated into gpt_gradients.

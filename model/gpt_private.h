@@ -46,12 +46,12 @@ typedef struct {
   gpt_layer_activations *layers;  // [n_layer]
   gpt_layer_activations last;     // the last layer's, when it runs on the logit rows only (qkv holds q alone)
   ss_tensor tokens, positions, targets, slots, logit_rows;  // i32[n]
-  ss_tensor branch;                        // [n, C] what attention or MLP add to the residual stream
+  ss_tensor branch;  // [n, C] what attention or MLP add to the residual stream
   ss_tensor final_sum, final_statistics, final_norm;  // [n, C], [n, 2], [n, C]
-  ss_tensor losses, correct;               // [1, n], i32[n]
+  ss_tensor losses, correct;                          // [1, n], i32[n]
   ss_tensor dsum, dnorm, dqkv, dattention, dup, dactivation;
-  ss_tensor logits;                        // [n_logit_row, V]
-  float *host_losses;                      // [host_capacity]
+  ss_tensor logits;    // [n_logit_row, V]
+  float *host_losses;  // [host_capacity]
   int32_t *host_correct;
   int64_t host_losses_capacity, host_correct_capacity;
 } gpt_workspace;
@@ -89,10 +89,16 @@ ss_status gpt_workspace_prepare(gpt *model, const gpt_workspace_request *request
 void gpt_workspace_free(gpt *model);
 
 // --- forward.c ---
-static inline int64_t gpt_head_dim(const gpt_config *config) { return config->n_embd / config->n_head; }
-static inline int64_t gpt_kv_width(const gpt_config *config) { return config->n_kv_head * gpt_head_dim(config); }
+static inline int64_t gpt_head_dim(const gpt_config *config) {
+  return config->n_embd / config->n_head;
+}
+static inline int64_t gpt_kv_width(const gpt_config *config) {
+  return config->n_kv_head * gpt_head_dim(config);
+}
 ss_attention_shape gpt_attention_shape(const gpt *model);
-static inline ss_tensor gpt_q(const gpt *model, ss_tensor qkv) { return ss_columns(qkv, 0, model->config.n_embd); }
+static inline ss_tensor gpt_q(const gpt *model, ss_tensor qkv) {
+  return ss_columns(qkv, 0, model->config.n_embd);
+}
 static inline ss_tensor gpt_k(const gpt *model, ss_tensor qkv) {
   return ss_columns(qkv, model->config.n_embd, gpt_kv_width(&model->config));
 }

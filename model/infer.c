@@ -7,8 +7,9 @@
 ss_status gpt_cache_create(gpt_cache **out, gpt *model, int64_t n_slot, int64_t slot_rows, ss_error *error) {
   *out = NULL;
   if (n_slot < 1 || slot_rows < 1 || n_slot > INT32_MAX / slot_rows)
-    return ss_fail(error, SS_ERROR_LIMIT, "a cache of %lld slots of %lld rows, expected at most %d rows in all",
-                   (long long)n_slot, (long long)slot_rows, INT32_MAX);
+    return ss_fail(error, SS_ERROR_LIMIT,
+                   "a cache of %lld slots of %lld rows, expected at most %d rows in all", (long long)n_slot,
+                   (long long)slot_rows, INT32_MAX);
   gpt_cache *cache = NULL;
   SS_TRY(ss_allocate(&cache, 1, sizeof *cache, "the KV cache", error));
   cache->model = model;
@@ -42,8 +43,8 @@ static ss_tensor cache_slab(const gpt_cache *cache, int64_t layer, int64_t which
 
 ss_status gpt_cache_fill(gpt_cache *cache, int64_t first_row, int64_t n_row, float value, ss_error *error) {
   if (first_row < 0 || n_row < 0 || first_row > cache->n_row - n_row)
-    return ss_fail(error, SS_ERROR_LIMIT, "cache rows %lld + %lld, expected rows below %lld", (long long)first_row,
-                   (long long)n_row, (long long)cache->n_row);
+    return ss_fail(error, SS_ERROR_LIMIT, "cache rows %lld + %lld, expected rows below %lld",
+                   (long long)first_row, (long long)n_row, (long long)cache->n_row);
   int64_t count = n_row * gpt_kv_width(&cache->model->config);
   float *host = NULL;
   SS_TRY(ss_allocate(&host, count, sizeof *host, "cache rows", error));
@@ -63,11 +64,12 @@ ss_status gpt_cache_fill(gpt_cache *cache, int64_t first_row, int64_t n_row, flo
 
 static ss_status check_inference(const gpt *model, const gpt_cache *cache, const gpt_inference_batch *batch,
                                  ss_error *error) {
-  SS_TRY(gpt_check_rows(model, batch->n_row, batch->tokens, batch->positions, batch->views, batch->n_view, error));
+  SS_TRY(gpt_check_rows(model, batch->n_row, batch->tokens, batch->positions, batch->views, batch->n_view,
+                        error));
   for (int64_t row = 0; row < batch->n_row; ++row)
     if (batch->cache_rows[row] < 0 || batch->cache_rows[row] >= cache->n_row)
-      return ss_fail(error, SS_ERROR_INTERNAL, "batch row %lld: cache row %d, expected 0..%lld", (long long)row,
-                     batch->cache_rows[row], (long long)cache->n_row - 1);
+      return ss_fail(error, SS_ERROR_INTERNAL, "batch row %lld: cache row %d, expected 0..%lld",
+                     (long long)row, batch->cache_rows[row], (long long)cache->n_row - 1);
   for (int64_t k = 0; k < batch->n_logit_row; ++k) {
     int32_t row = batch->logit_rows[k];
     if (row < 0 || row >= batch->n_row || (k > 0 && row <= batch->logit_rows[k - 1]))
@@ -81,8 +83,8 @@ static ss_status check_inference(const gpt *model, const gpt_cache *cache, const
 // (and cover every row), so each takes the logit rows that fall into it.
 static ss_status plan_last_layer(gpt *model, const gpt_cache *cache, const gpt_inference_batch *batch,
                                  ss_error *error) {
-  SS_TRY(ss_grow(&model->last_views, &model->last_views_capacity, batch->n_logit_row, sizeof *model->last_views,
-                 "attention views", error));
+  SS_TRY(ss_grow(&model->last_views, &model->last_views_capacity, batch->n_logit_row,
+                 sizeof *model->last_views, "attention views", error));
   int64_t n_view = 0;
   for (int64_t k = 0; k < batch->n_view; ++k) {
     const ss_attention_view *view = &batch->views[k];
@@ -143,7 +145,8 @@ static ss_status run_layers(gpt *model, const gpt_cache *cache, bool last_rows, 
       break;
     }
     SS_OP(model->device, error, attention_forward, model->plan, gpt_attention_shape(model), layer->attention,
-          gpt_no_tensor(), gpt_q(model, layer->qkv), cache_slab(cache, index, 0), cache_slab(cache, index, 1));
+          gpt_no_tensor(), gpt_q(model, layer->qkv), cache_slab(cache, index, 0),
+          cache_slab(cache, index, 1));
     SS_TRY(gpt_layer_finish(model, index, layer, error));
   }
   *last = previous;

@@ -74,7 +74,8 @@ ss_status gpt_build_table(gpt *model, ss_error *error) {
   return SS_OK;
 }
 
-ss_status gpt_create(gpt **out, ss_device *device, const gpt_config *config, bool trainable, ss_error *error) {
+ss_status gpt_create(gpt **out, ss_device *device, const gpt_config *config, bool trainable,
+                     ss_error *error) {
   *out = NULL;
   gpt *model = NULL;
   SS_TRY(ss_allocate(&model, 1, sizeof *model, "the model", error));
@@ -89,7 +90,8 @@ ss_status gpt_create(gpt **out, ss_device *device, const gpt_config *config, boo
     status = ss_allocate(&model->workspace.layers, model->config.n_layer, sizeof *model->workspace.layers,
                          "the activation table", error);
   size_t bytes = (size_t)model->n_parameter * sizeof(float);
-  if (status == SS_OK && device->ops->allocate(device, (void **)&model->parameters, bytes, "parameters") != SS_OK)
+  if (status == SS_OK &&
+      device->ops->allocate(device, (void **)&model->parameters, bytes, "parameters") != SS_OK)
     status = ss_device_error(device, error);
   if (status == SS_OK && trainable &&
       device->ops->allocate(device, (void **)&model->gradients, bytes, "gradients") != SS_OK)
@@ -175,16 +177,34 @@ static ss_tensor table_tensor(const gpt *model, float *base, int32_t index) {
   return ss_matrix(base + parameter->offset, parameter->rows, parameter->cols);
 }
 
-ss_tensor gpt_weight(const gpt *model, int32_t index) { return table_tensor(model, model->parameters, index); }
-ss_tensor gpt_gradient(const gpt *model, int32_t index) { return table_tensor(model, model->gradients, index); }
+ss_tensor gpt_weight(const gpt *model, int32_t index) {
+  return table_tensor(model, model->parameters, index);
+}
+ss_tensor gpt_gradient(const gpt *model, int32_t index) {
+  return table_tensor(model, model->gradients, index);
+}
 
-const gpt_config *gpt_get_config(const gpt *model) { return &model->config; }
-ss_device *gpt_device(const gpt *model) { return model->device; }
-int32_t gpt_n_parameter_tensor(const gpt *model) { return model->n_parameter_tensor; }
-const gpt_parameter *gpt_parameter_table(const gpt *model) { return model->table; }
-int64_t gpt_n_parameter(const gpt *model) { return model->n_parameter; }
-float *gpt_parameters(const gpt *model) { return model->parameters; }
-float *gpt_gradients(const gpt *model) { return model->gradients; }
+const gpt_config *gpt_get_config(const gpt *model) {
+  return &model->config;
+}
+ss_device *gpt_device(const gpt *model) {
+  return model->device;
+}
+int32_t gpt_n_parameter_tensor(const gpt *model) {
+  return model->n_parameter_tensor;
+}
+const gpt_parameter *gpt_parameter_table(const gpt *model) {
+  return model->table;
+}
+int64_t gpt_n_parameter(const gpt *model) {
+  return model->n_parameter;
+}
+float *gpt_parameters(const gpt *model) {
+  return model->parameters;
+}
+float *gpt_gradients(const gpt *model) {
+  return model->gradients;
+}
 
 int32_t gpt_find_parameter(const gpt *model, const char *name) {
   for (int32_t index = 0; index < model->n_parameter_tensor; ++index)
@@ -195,7 +215,8 @@ int32_t gpt_find_parameter(const gpt *model, const char *name) {
 
 double gpt_train_flops_per_token(const gpt *model, double attended_rows) {
   const gpt_config *config = &model->config;
-  double matrices = (double)(config->vocab_size * config->n_embd);  // the classifier; the embedding is a look-up
+  double matrices = (double)(config->vocab_size *
+                             config->n_embd);  // the classifier; the embedding is a look-up
   for (int32_t index = 0; index < model->n_parameter_tensor; ++index)
     if (model->table[index].decay && index != model->wte)
       matrices += (double)(model->table[index].rows * model->table[index].cols);

@@ -100,8 +100,8 @@ ss_status gpt_workspace_prepare(gpt *model, const gpt_workspace_request *request
   lay_out(&cursor, model, request);
   SS_TRY(ss_grow(&work->host_losses, &work->host_losses_capacity, request->n_row, sizeof *work->host_losses,
                  "losses", error));
-  return ss_grow(&work->host_correct, &work->host_correct_capacity, request->n_row, sizeof *work->host_correct,
-                 "prediction flags", error);
+  return ss_grow(&work->host_correct, &work->host_correct_capacity, request->n_row,
+                 sizeof *work->host_correct, "prediction flags", error);
 }
 
 void gpt_workspace_free(gpt *model) {
