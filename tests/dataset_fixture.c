@@ -1,5 +1,7 @@
 #include "dataset_fixture.h"
 
+#include <hdf5.h>
+
 #include "common/random.h"
 #include "helpers.h"
 
@@ -134,4 +136,17 @@ void fixture_check_ranges(const rendering *rendering, const vocabulary *vocabula
     row = own->end;
   }
   assert_int_equal(row, rendering->n_token);
+}
+
+void fixture_overwrite(const char *path, const char *array, int64_t index, int64_t value) {
+  hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), data = H5Dopen2(file, array, H5P_DEFAULT);
+  hid_t space = H5Dget_space(data);
+  hsize_t place = (hsize_t)index, one = 1;
+  hid_t memory = H5Screate_simple(1, &one, NULL);
+  assert_true(H5Sselect_hyperslab(space, H5S_SELECT_SET, &place, NULL, &one, NULL) >= 0);
+  assert_true(H5Dwrite(data, H5T_NATIVE_INT64, memory, space, H5P_DEFAULT, &value) >= 0);
+  H5Sclose(memory);
+  H5Sclose(space);
+  H5Dclose(data);
+  H5Fclose(file);
 }

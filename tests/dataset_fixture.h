@@ -24,4 +24,7 @@ void fixture_same_rendering(const rendering *a, const rendering *b);
 // Fails the test unless every token, segment and reference lies in its stated range.
 void fixture_check_ranges(const rendering *rendering, const vocabulary *vocabulary);
 
+// Sets element `index` of an integer array of a store, leaving the file sound as HDF5 (its sidecar goes stale).
+void fixture_overwrite(const char *path, const char *array, int64_t index, int64_t value);
+
 #endif

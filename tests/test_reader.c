@@ -498,11 +498,48 @@ static void test_options(void **state) {
   store_close(empty);
 }
 
+// A damaged example met by the thread: the batches before it come, then the error, each time, until one goes back.
+static void test_damaged_example(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH];
+  const int64_t count = 18000;  // more than one window, so that the first batches are sound
+  fixture_write(test_path(path, "thread_error.h5"), SEED, count);
+  store *data = NULL;
+  reader *opened = NULL;
+  const reader_batch *batch = NULL;
+  reader_options options = default_options();
+  options.shuffle = false;
+  assert_ok(store_open(&data, path, true, &error));
+  int64_t n_token = store_n_token(data);
+  store_close(data);
+  fixture_overwrite(path, "tokens", n_token - 3, -5);
+  assert_ok(store_open(&data, path, false, &error));
+  assert_ok(reader_open(&opened, data, &options, &error));
+  assert_ok(reader_next(opened, &batch, &error));
+  uint64_t first = batch_hash(batch);
+  ss_status status = SS_OK;
+  while (status == SS_OK)
+    status = reader_next(opened, &batch, &error);
+  assert_int_equal(status, SS_ERROR_INPUT);
+  assert_non_null(strstr(error.message, "example 17999, token"));
+  int64_t position = reader_position(opened);
+  assert_in_range(reader_examples_seen(opened), 12000, 16384);
+  ss_error_clear(&error);
+  assert_refused(reader_next(opened, &batch, &error), SS_ERROR_INPUT, "example 17999, token");
+  assert_int_equal(reader_position(opened), position);
+  assert_ok(reader_seek(opened, 0, &error));
+  assert_ok(reader_next(opened, &batch, &error));
+  assert_int_equal(batch_hash(batch), first);
+  reader_close(opened);
+  store_close(data);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_order),   cmocka_unit_test(test_epochs),  cmocka_unit_test(test_many_windows),
       cmocka_unit_test(test_content), cmocka_unit_test(test_packing), cmocka_unit_test(test_seek),
-      cmocka_unit_test(test_timing),  cmocka_unit_test(test_options),
+      cmocka_unit_test(test_timing),  cmocka_unit_test(test_options), cmocka_unit_test(test_damaged_example),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,6 @@
 #include "helpers.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -206,14 +205,67 @@ static void test_flipped_bit(void **state) {
   assert_refused(store_open(&opened, path, true, &error), SS_ERROR_INPUT, "missing");
 }
 
-// Everything that a store opened without its hash yields must lie in range, however the file was damaged.
-static void use_damaged(const char *path) {
+// Read by the leak sanitizer: the HDF5 library leaks while it refuses a damaged file.
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+  return "leak:libhdf5";
+}
+
+// One epoch of every arm from a damaged store: errors or rows in range.
+static void read_damaged(store *opened) {
+  ss_error error = {0};
+  int32_t size = vocabulary_size(store_vocabulary(opened));
+  for (int k = 0; k < 2 * N_ARM; k++) {
+    reader_options options = {.arm = (arm)(k % N_ARM),
+                              .policy = span_policy_default(),
+                              .n_row = 3,
+                              .row_tokens = 400,
+                              .examples_a_batch = k < N_ARM ? 0 : 5,
+                              .shuffle = true,
+                              .random_anchor_offset = true};
+    reader *batches = NULL;
+    const reader_batch *batch = NULL;
+    ss_error_clear(&error);
+    ss_status status = reader_open(&batches, opened, &options, &error);
+    if (status == SS_OK && k % 2 == 1)
+      status = reader_seek(batches, 2, &error);
+    while (status == SS_OK && reader_epoch(batches) < 1) {
+      status = reader_next(batches, &batch, &error);
+      if (status != SS_OK)
+        break;
+      for (int64_t i = 0; i < batch->n_row; i++) {
+        assert_in_range(batch->tokens[i], 0, size - 1);
+        assert_true(batch->targets[i] >= -1 && batch->targets[i] < size);
+      }
+      int64_t row = 0;
+      for (int64_t v = 0; v < batch->n_view; v++) {
+        const span_view *view = &batch->views[v];
+        assert_int_equal(view->query_first, row);
+        assert_true(view->query_end > row && view->query_end <= batch->n_row);
+        assert_true(view->self_first >= 0 && view->self_first <= view->query_first);
+        assert_true(view->range_first >= 0 && view->range_first + view->n_range <= batch->n_range);
+        row = view->query_end;
+      }
+      assert_int_equal(row, batch->n_row);
+      for (int64_t r = 0; r < batch->n_range; r++)
+        assert_true(batch->ranges[r].first >= 0 && batch->ranges[r].first < batch->ranges[r].end &&
+                    batch->ranges[r].end <= batch->n_row);
+    }
+    assert_true(status == SS_OK || error.message[0] != '\0');
+    reader_close(batches);
+  }
+}
+
+// Everything that a store opened without its hash yields must lie in range, however the file was damaged. Returns
+// whether anything was refused.
+static bool use_damaged(const char *path) {
   ss_error error = {0};
   store *opened = NULL;
   if (store_open(&opened, path, false, &error) != SS_OK) {
     assert_true(error.message[0] != '\0');
-    return;
+    return true;
   }
+  bool refused = false;
   int64_t count = store_n_example(opened);
   example *items = calloc(7, sizeof *items);
   rendering *renderings = calloc(7, sizeof *renderings);
@@ -224,8 +276,10 @@ static void use_damaged(const char *path) {
         fixture_check_ranges(&renderings[k], store_vocabulary(opened));
     else
       assert_true(error.message[0] != '\0');
+    refused = refused || error.message[0] != '\0';
     ss_error_clear(&error);
   }
+  read_damaged(opened);
   for (int64_t k = 0; k < 7; k++) {
     example_free(&items[k]);
     rendering_free(&renderings[k]);
@@ -233,6 +287,7 @@ static void use_damaged(const char *path) {
   free(items);
   free(renderings);
   store_close(opened);
+  return refused;
 }
 
 static void test_damaged(void **state) {
@@ -263,12 +318,214 @@ static void test_damaged(void **state) {
   assert_same_files(path, damaged);
 }
 
+// Values that no sound store holds, in every array that is used as an index: the loader must notice.
+static void test_absurd_values(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH], damaged[TEST_PATH];
+  fixture_write(test_path(path, "sound2.h5"), SEED, 40);
+  test_path(damaged, "absurd.h5");
+  static const struct {
+    const char *array;
+    bool at_open;  // refused without reading any example
+    int64_t values[6];
+  } cases[] = {
+      {"example_offsets", true, {-1, INT64_MAX, INT64_MIN, 1LL << 40, 0, 0}},
+      {"example_segments", true, {-1, INT64_MAX, INT64_MIN, 1LL << 40, 0, 0}},
+      {"reference_offsets", true, {-1, INT64_MAX, INT64_MIN, 1LL << 40, 1LL << 32, 100000}},
+      {"text_offsets", true, {-1, INT64_MAX, INT64_MIN, 1LL << 40, 0, 100000}},
+      {"answer_offsets", true, {-1, INT64_MAX, INT64_MIN, 1LL << 40, 100000, 100001}},
+      {"id_offsets", true, {-1, INT64_MAX, INT64_MIN, 1LL << 40, 0, 100000}},
+      {"meta_offsets", true, {-1, INT64_MAX, INT64_MIN, 1LL << 40, 0, 100000}},
+      {"tokens", false, {-1, INT32_MAX, INT32_MIN, 47, 1000, 48}},
+      {"loss_mask", false, {2, 255, 128, 3, 4, 5}},
+      {"segment_kind", false, {4, 255, 128, 5, 6, 7}},
+      {"segment_offsets", false, {-1, INT32_MAX, INT32_MIN, 1, 0, 100000}},
+      {"header_end", false, {-1, INT32_MIN, 1, 0, 100000, INT32_MAX - 1}},
+      {"references", false, {-1, INT32_MAX, INT32_MIN, 24, 100, 1000}},
+  };
+  for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
+    for (int v = 0; v < 6; v++)
+      for (int64_t index = 20; index < 32; index += 11) {
+        copy_file(path, damaged);
+        fixture_overwrite(damaged, cases[c].array, index, cases[c].values[v]);
+        store *opened = NULL;
+        if (cases[c].at_open)
+          assert_refused(store_open(&opened, damaged, false, &error), SS_ERROR_INPUT, cases[c].array);
+        else if (!use_damaged(damaged))
+          fail_msg("%s[%d] = %lld passed", cases[c].array, (int)index, (long long)cases[c].values[v]);
+      }
+}
+
+// --- failing writes -------------------------------------------------------------------------------------
+
+// The number of files in `folder`.
+static int count_files(const char *folder) {
+  int count = 0;
+  DIR *entries = opendir(folder);
+  assert_non_null(entries);
+  for (struct dirent *entry = readdir(entries); entry != NULL; entry = readdir(entries))
+    count += entry->d_name[0] != '.' || (entry->d_name[1] != '\0' && entry->d_name[1] != '.');
+  closedir(entries);
+  return count;
+}
+
+// Writes a store of `count` examples without asserting; the status of the first failure.
+static ss_status try_write(const char *path, int64_t count, bool close, ss_error *error) {
+  vocabulary *words = fixture_vocabulary();
+  json_t *config = json_object();
+  store_writer *writer = NULL;
+  example *item = calloc(1, sizeof *item);
+  rendering annotated = {0};
+  ss_status status = store_writer_open(&writer, path, words, "arithmetic", "train", 1, config, error);
+  for (int64_t k = 0; k < count && status == SS_OK; k++) {
+    fixture_example(item, SEED, k);
+    status = render_annotated(&annotated, item, words, FIXTURE_MAX_HEADER, error);
+    if (status == SS_OK)
+      status = store_writer_add(writer, item, &annotated, error);
+  }
+  if (writer != NULL && close) {
+    ss_status closed = store_writer_close(writer, error);
+    status = status == SS_OK ? closed : status;
+  } else {
+    store_writer_abandon(writer);
+  }
+  example_free(item);
+  free(item);
+  rendering_free(&annotated);
+  json_decref(config);
+  vocabulary_free(words);
+  return status;
+}
+
+// A full disk, simulated by a limit on the size of files, at every stage of the writing.
+static void test_full_disk(void **state) {
+  (void)state;
+  char folder[TEST_PATH], path[TEST_PATH + 16];
+  test_path(folder, "full");
+  assert_int_equal(mkdir(folder, 0777), 0);
+  snprintf(path, sizeof path, "%s/set.h5", folder);
+  static const rlim_t limits[] = {0, 100, 4096, 100000, 1000000, 2000000, 2500000};
+  for (size_t k = 0; k < sizeof limits / sizeof limits[0]; k++) {
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+      struct rlimit limit = {limits[k], limits[k]};
+      signal(SIGXFSZ, SIG_IGN);
+      setrlimit(RLIMIT_FSIZE, &limit);
+      ss_error error = {0};
+      ss_status status = try_write(path, 5000, k % 2 == 0, &error);
+      // _exit: the limit is for this program's files alone, not for what the test framework writes.
+      _exit(status != SS_OK && strstr(error.message, "set.h5") != NULL ? 0 : 1);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(count_files(folder), 0);
+  }
+}
+
+static void test_unwritable(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char folder[TEST_PATH], path[TEST_PATH + 16];
+  assert_refused(try_write("/nonexistent/folder/set.h5", 1, true, &error), SS_ERROR_IO,
+                 "/nonexistent/folder/set.h5");
+  test_path(folder, "taken");
+  assert_int_equal(mkdir(folder, 0777), 0);
+  snprintf(path, sizeof path, "%s/set.h5", folder);
+  assert_int_equal(mkdir(path, 0777), 0);
+  assert_refused(try_write(path, 1, true, &error), SS_ERROR_IO, "set.h5");
+  // Abandoning leaves what was there before.
+  assert_int_equal(rmdir(path), 0);
+  fixture_write(path, SEED, 3);
+  assert_ok(try_write(path, 50, false, &error));
+  store *opened = NULL;
+  assert_ok(store_open(&opened, path, true, &error));
+  assert_int_equal(store_n_example(opened), 3);
+  store_close(opened);
+  assert_int_equal(count_files(folder), 2);
+}
+
+// SIGKILL at any moment: under the final name stands a whole store or none.
+static void test_killed(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH];
+  test_path(path, "killed.h5");
+  ss_random random = ss_random_seed(2, 3);
+  int whole = 0;
+  for (int round = 0; round < 25; round++) {
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+      _exit(try_write(path, 3000, true, &error) == SS_OK ? 0 : 1);
+    usleep((useconds_t)ss_random_below(&random, 60000));
+    kill(child, SIGKILL);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (!ss_file_exists(path))
+      continue;
+    store *opened = NULL;
+    assert_ok(store_open(&opened, path, true, &error));
+    assert_int_equal(store_n_example(opened), 3000);
+    store_close(opened);
+    whole++;
+    unlink(path);
+  }
+  assert_in_range(whole, 0, 25);
+}
+
+// A refused example leaves the writer usable.
+static void test_bad_example(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH];
+  vocabulary *words = fixture_vocabulary();
+  json_t *config = json_object();
+  store_writer *writer = NULL;
+  example *item = calloc(1, sizeof *item);
+  rendering annotated = {0};
+  assert_refused(store_writer_open(&writer, test_path(path, "bad.h5"), words, "arithmetic", "train", 1, NULL,
+                                   &error),
+                 SS_ERROR_INTERNAL, "config");
+  assert_ok(store_writer_open(&writer, path, words, "arithmetic", "train", 1, config, &error));
+  for (int64_t k = 0; k < 10; k++) {
+    fixture_example(item, SEED, k);
+    assert_ok(render_annotated(&annotated, item, words, FIXTURE_MAX_HEADER, &error));
+    int32_t kept = annotated.tokens[3];
+    annotated.tokens[3] = vocabulary_size(words);
+    assert_refused(store_writer_add(writer, item, &annotated, &error), SS_ERROR_INPUT, "token 3");
+    annotated.tokens[3] = kept;
+    annotated.layout.segments[0].referenced_by ^= 1;
+    assert_refused(store_writer_add(writer, item, &annotated, &error), SS_ERROR_INTERNAL, "layout");
+    annotated.layout.segments[0].referenced_by ^= 1;
+    assert_ok(store_writer_add(writer, item, &annotated, &error));
+  }
+  assert_ok(store_writer_close(writer, &error));
+  char whole[TEST_PATH];
+  store *opened = NULL;
+  fixture_write(test_path(whole, "good.h5"), SEED, 10);
+  assert_ok(store_open(&opened, path, true, &error));
+  read_and_compare(opened, words, 0, 10);
+  store_close(opened);
+  example_free(item);
+  free(item);
+  rendering_free(&annotated);
+  json_decref(config);
+  vocabulary_free(words);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_reused_storage),
-      cmocka_unit_test(test_empty),       cmocka_unit_test(test_same_bytes),
-      cmocka_unit_test(test_truncated),   cmocka_unit_test(test_foreign),
-      cmocka_unit_test(test_flipped_bit), cmocka_unit_test(test_damaged),
+      cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_reused_storage),
+      cmocka_unit_test(test_empty),         cmocka_unit_test(test_same_bytes),
+      cmocka_unit_test(test_truncated),     cmocka_unit_test(test_foreign),
+      cmocka_unit_test(test_flipped_bit),   cmocka_unit_test(test_damaged),
+      cmocka_unit_test(test_absurd_values), cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_unwritable),    cmocka_unit_test(test_killed),
+      cmocka_unit_test(test_bad_example),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
