@@ -1,6 +1,7 @@
 #include "data/generate.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,6 @@
 #include "common/memory.h"
 
 #define BLOCK 256             // indices one thread makes at a time
-#define BLOCKS_A_ROUND 1024
 #define MOST_MISSES 20000     // indices in a row without a new example, then a generator is exhausted
 
 // One thread's work: a block's examples until their turn comes.
@@ -39,6 +39,10 @@ typedef struct {
   ss_status status;
   ss_error *error;
   atomic_bool done;
+  _Atomic int64_t next_block;  // to be made
+  int64_t turn;                // block to be handed over, under `lock`
+  pthread_mutex_t lock;
+  pthread_cond_t turn_over;
 } delivery;
 
 static ss_status set_grow(hash_set *set, ss_error *error) {
@@ -129,20 +133,25 @@ static void deliver_block(delivery *delivery, worker *worker, ss_status status, 
   }
 }
 
-// Indices [first, end): blocks are made by all threads and delivered in order.
-static void run_round(delivery *delivery, worker *workers, int32_t n_thread, int64_t first, int64_t end) {
-  int64_t n_block = (end - first + BLOCK - 1) / BLOCK;
-#pragma omp parallel for ordered schedule(static, 1) num_threads(n_thread)
-  for (int64_t block = 0; block < n_block; block++) {
-    worker *worker = &workers[omp_get_thread_num()];
-    int64_t block_first = first + block * BLOCK;
-    int64_t block_end = block_first + BLOCK < end ? block_first + BLOCK : end;
-    ss_status status = SS_OK;
+// One thread: takes the next block, makes it, waits for its turn, hands it over. Waiting sleeps: the threads may
+// outnumber the cores.
+static void work(delivery *delivery, worker *worker, int64_t available) {
+  while (!atomic_load(&delivery->done)) {
+    int64_t block = atomic_fetch_add(&delivery->next_block, 1);
+    int64_t first = block * BLOCK, end = first + BLOCK;
+    if (available >= 0 && first >= available)
+      return;
+    if (available >= 0 && end > available)
+      end = available;
+    ss_status status = make_block(delivery->request, worker, first, end);
+    pthread_mutex_lock(&delivery->lock);
+    while (delivery->turn != block && !atomic_load(&delivery->done))
+      pthread_cond_wait(&delivery->turn_over, &delivery->lock);
     if (!atomic_load(&delivery->done))
-      status = make_block(delivery->request, worker, block_first, block_end);
-#pragma omp ordered
-    if (!atomic_load(&delivery->done))
-      deliver_block(delivery, worker, status, block_end - block_first);
+      deliver_block(delivery, worker, status, end - first);
+    delivery->turn++;
+    pthread_cond_broadcast(&delivery->turn_over);
+    pthread_mutex_unlock(&delivery->lock);
   }
 }
 
@@ -174,13 +183,13 @@ ss_status generate_examples(const generate_request *request, generate_take take,
   ss_status status = SS_OK;
   for (int32_t t = 0; status == SS_OK && t < n_thread && request->task->scratch_create != NULL; t++)
     status = request->task->scratch_create(request->state, &workers[t].scratch, error);
-  int64_t next = 0;
-  while (status == SS_OK && !atomic_load(&delivery.done) && (available < 0 || next < available)) {
-    int64_t end = next + (int64_t)BLOCK * BLOCKS_A_ROUND;
-    if (available >= 0 && end > available)
-      end = available;
-    run_round(&delivery, workers, n_thread, next, end);
-    next = end;
+  if (status == SS_OK) {
+    pthread_mutex_init(&delivery.lock, NULL);
+    pthread_cond_init(&delivery.turn_over, NULL);
+#pragma omp parallel num_threads(n_thread)
+    work(&delivery, &workers[omp_get_thread_num()], available);
+    pthread_cond_destroy(&delivery.turn_over);
+    pthread_mutex_destroy(&delivery.lock);
     status = delivery.status;
   }
   if (status == SS_OK && request->count > outcome->examples)
