@@ -35,13 +35,13 @@ ss_status statistics_decoded_rows(const rendering *rendering, const span_policy 
   SS_TRY(ss_allocate(&ranges, 2 * (int64_t)span_range_capacity(layout), sizeof *ranges, "row ranges", error));
   int32_t last = (int32_t)rendering->n_token - 1;  // the query of <eos> is never run
   *rows = 0;
-  for (int32_t s = 0; s < layout->n_segment; s++) {
+  for (int32_t s = -1; s < layout->n_segment; s++) {
     span_view views[2];
     int32_t n_range = 0;
     int32_t n_view = span_views_of(policy, layout, s, views, ranges, &n_range);
     for (int32_t v = 0; v < n_view; v++)
       for (int32_t row = views[v].query_first; row < views[v].query_end; row++)
-        if (row >= rendering->prompt_end && row < last)
+        if (row >= rendering->prompt_end - 1 && row < last)
           *rows += span_view_rows(&views[v], ranges, row);
   }
   free(ranges);

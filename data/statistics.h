@@ -22,7 +22,7 @@ typedef struct {
   int64_t longest_annotated, longest_dense, most_segments, longest_header;
   int64_t by_steps[STATISTICS_MOST_STEPS + 2];
   int64_t sampled;
-  int64_t rows[STATISTICS_N_POLICY];                 // of the queries that generation decodes
+  int64_t rows[STATISTICS_N_POLICY];                 // of the queries that write the generated tokens
 } dataset_statistics;
 
 // Counts one example, given as its annotated rendering.
@@ -35,7 +35,7 @@ const char *statistics_policy_name(int32_t k);
 // The statistics as a JSON object; the caller owns it. NULL when memory is out.
 json_t *statistics_json(const dataset_statistics *statistics);
 
-// Sum of |V(i)| over the queries that decoding runs: from the first generated token's to the last but one's.
+// Sum of |V(i)| over the queries that write the generated tokens: from the prompt's last one to the one before <eos>.
 ss_status statistics_decoded_rows(const rendering *rendering, const span_policy *policy, int64_t *rows,
                                   ss_error *error);
 
