@@ -1,5 +1,6 @@
 #include "data/tasks/arithmetic.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,8 @@ const ss_key arithmetic_keys[] = {
     SS_CONFIG_INT(arithmetic_config, operators_low, "arithmetic.operators_low", "1", 1, 64, "fewest operators"),
     SS_CONFIG_INT(arithmetic_config, operators_high, "arithmetic.operators_high", "8", 1, 64,
                   "most operators; their number is uniform"),
+    SS_CONFIG_REAL(arithmetic_config, train_operators_weight, "arithmetic.train_operators_weight", "0", -4, 4,
+                   "training text draws n operators with probability ~ n^weight; 0: uniform"),
     SS_CONFIG_TEXT(arithmetic_config, operators, "arithmetic.operators", "+-*", "operators, each drawn equally often"),
     SS_CONFIG_INT(arithmetic_config, leaf_low, "arithmetic.leaf_low", "0", 0, 1e9, "smallest literal"),
     SS_CONFIG_INT(arithmetic_config, leaf_high, "arithmetic.leaf_high", "9", 0, 1e9, "largest literal"),
@@ -172,13 +175,27 @@ static void write_id(char *id, data_split split, int64_t index) {
   id[n] = '\0';
 }
 
+// How many operators: uniform, but for training text with P(n) proportional to n^train_operators_weight.
+static int32_t draw_operators(const arithmetic_config *config, data_split split, ss_random *random) {
+  if (split != DATA_TRAIN || config->train_operators_weight == 0)
+    return (int32_t)ss_random_range(random, config->operators_low, config->operators_high);
+  double total = 0;
+  for (int64_t n = config->operators_low; n <= config->operators_high; n++)
+    total += pow((double)n, config->train_operators_weight);
+  double place = ss_random_uniform(random) * total;
+  int64_t n = config->operators_low;
+  while (n < config->operators_high && (place -= pow((double)n, config->train_operators_weight)) >= 0)
+    n++;
+  return (int32_t)n;
+}
+
 static ss_status make_example(void *opaque, void *scratch, data_split split, int64_t index, example *out, bool *skip,
                               const char **reason, ss_error *error) {
   const arithmetic_state *state = opaque;
   const arithmetic_config *config = &state->config;
   arithmetic_expression *expression = scratch;
   ss_random random = ss_random_seed(ss_hash64(state->seed, (uint64_t)split, 0), (uint64_t)index);
-  int32_t n_operator = (int32_t)ss_random_range(&random, config->operators_low, config->operators_high);
+  int32_t n_operator = draw_operators(config, split, &random);
   for (int attempt = 0; attempt < ATTEMPTS_IN_SPLIT; attempt++) {
     bool found = false;
     uint64_t hash = 0;

@@ -33,6 +33,7 @@ typedef enum {
 
 typedef struct {
   int64_t operators_low, operators_high;  // uniform over the number of operators
+  double train_operators_weight;          // exponent of the training split's weights; 0: uniform there too
   char operators[SS_CONFIG_STRING];       // drawn uniformly
   int64_t leaf_low, leaf_high;            // literals' magnitude
   int64_t leaf_decimals;                  // a literal has 0 to so many decimals
