@@ -1,0 +1,63 @@
+// What the ways of evaluating share: the options, the arms' results under construction, and the report.
+#ifndef SELFSPAN_COMMANDS_EVAL_H
+#define SELFSPAN_COMMANDS_EVAL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/cli.h"
+#include "data/span_keys.h"
+#include "data/tasks/arithmetic.h"
+#include "eval/evaluate.h"
+#include "infer/decoder.h"
+#include "kernels/kernels.h"
+
+typedef struct {
+  ss_string_list models, labels, assignments;
+  const char *data, *expressions;  // one of them
+  const char *arm, *controls, *operators, *out, *device;
+  int64_t items, threads;
+  bool constrain, random_anchors, force, json, quiet;
+  // resolved from the above
+  decode_options decode;
+  span_keys span;  // only to check --set; a model's own policy is the starting point
+  arithmetic_config arithmetic;
+  int64_t group_low, group_high;
+} eval_options;
+
+// "4-8" or "4" -> bounds; NULL gives 0 and 64.
+ss_status eval_parse_operators(const char *text, int64_t *low, int64_t *high, ss_error *error);
+
+// Results in the order of evaluation, and what each adds to its JSON object (an object, may be empty).
+typedef struct {
+  eval_result *results;
+  json_t **extras;
+  int64_t count, capacity, extra_capacity;
+  json_t *notes;  // list of sentences
+} eval_report;
+
+// Makes the folder that takes the report. One that has an evaluation already is refused without `force`.
+ss_status eval_report_folder(const char *out, bool force, ss_error *error);
+
+// A zeroed result and an empty extra at the report's end; valid until the next call.
+ss_status eval_report_add(eval_report *report, eval_result **result, json_t **extra, ss_error *error);
+// Adds the comparison's sentences, prints tables (or JSON), writes OUT/summary.json and OUT/results.h5 when
+// `out` is a folder. `head` becomes the start of the summary; it is the caller's.
+ss_status eval_report_finish(eval_report *report, const json_t *head, const char *out, bool as_json,
+                             ss_error *error);
+void eval_report_free(eval_report *report);
+
+// Evaluates one arm of one model: the request is complete, `extra` takes what is special to the source.
+typedef ss_status (*eval_subject)(void *user, const eval_request *request, eval_result *result, json_t *extra,
+                                  ss_error *error);
+// Opens every model of the options and calls `subject` for its arm and then for each control (span arms only).
+ss_status eval_all_models(const eval_options *options, ss_device *device, const eval_task *task,
+                          eval_subject subject, void *user, eval_report *report, ss_error *error);
+
+// selfspan eval --data, --expressions, and `selfspan eval score`.
+ss_status eval_store_command(const eval_options *options, ss_error *error);
+ss_status eval_expressions_command(const eval_options *options, ss_error *error);
+ss_status eval_score_command(int argc, char **argv, ss_error *error);
+
+#endif

@@ -1,0 +1,206 @@
+// The models of an evaluation: labels, arms, policies, controls, and a file of items for each.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands/eval.h"
+#include "common/memory.h"
+#include "eval/items.h"
+#include "eval/results.h"
+#include "train/model_file.h"
+
+#define N_CONTROL 4
+
+static const char *const control_names[N_CONTROL] = {"oracle", "recency", "random", "window"};
+static const decode_control control_values[N_CONTROL] = {DECODE_ORACLE, DECODE_RECENCY, DECODE_RANDOM,
+                                                         DECODE_WINDOW};
+
+// --- options ---
+
+static ss_status parse_controls(const char *text, bool wanted[N_CONTROL], ss_error *error) {
+  while (text != NULL && *text != '\0') {
+    size_t length = strcspn(text, ",");
+    int found = -1;
+    for (int k = 0; k < N_CONTROL; k++)
+      if (strlen(control_names[k]) == length && strncmp(control_names[k], text, length) == 0)
+        found = k;
+    if (found < 0)
+      return ss_fail(error, SS_ERROR_USAGE,
+                     "--controls: \"%.*s\", expected oracle, recency, random or window", (int)length, text);
+    wanted[found] = true;
+    text += length + (text[length] == ',');
+  }
+  return SS_OK;
+}
+
+static ss_status choose_arm(const char *name, const model_file *file, arm *out, ss_error *error) {
+  *out = file->arm;
+  if (strcmp(name, "auto") == 0)
+    return SS_OK;
+  for (int k = 0; k < N_ARM; k++)
+    if (strcmp(name, arm_name((arm)k)) == 0) {
+      *out = (arm)k;
+      return SS_OK;
+    }
+  return ss_fail(error, SS_ERROR_USAGE, "--arm: \"%s\", expected auto, dense, annotated or span", name);
+}
+
+// The model's own policy under the span keys of --set.
+static ss_status choose_policy(const eval_options *options, const model_file *file, arm arm, span_policy *out,
+                               ss_error *error) {
+  span_keys keys = span_keys_of(&file->policy);
+  const ss_key_group groups[] = {{span_policy_keys, &keys}, {NULL, NULL}};
+  for (int k = 0; k < options->assignments.count; k++)
+    if (strncmp(options->assignments.items[k], "span.", 5) == 0)
+      SS_TRY(ss_config_set(groups, options->assignments.items[k], "--set", error));
+  span_policy policy = span_keys_policy(&keys);
+  *out = arm_policy(arm, &policy);
+  return SS_OK;
+}
+
+static bool label_taken(const eval_report *report, const char *label) {
+  for (int64_t k = 0; k < report->count; k++)
+    if (strcmp(report->results[k].label, label) == 0)
+      return true;
+  return false;
+}
+
+static const char label_characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-";
+
+static ss_status given_label(const char *option, const char *path, char *out, size_t size, bool *found,
+                             ss_error *error) {
+  const char *equals = strchr(option, '=');
+  if (equals == NULL)
+    return ss_fail(error, SS_ERROR_USAGE, "--label %s: expected NAME=FILE, FILE being one of --model",
+                   option);
+  if (strcmp(equals + 1, path) != 0)
+    return SS_OK;
+  size_t length = (size_t)(equals - option);
+  if (length == 0 || length >= size || strspn(option, label_characters) < length)
+    return ss_fail(error, SS_ERROR_USAGE, "--label %s: a name has 1 to %zu letters, digits or any of _ . + -",
+                   option, size - 1);
+  snprintf(out, size, "%.*s", (int)length, option);
+  *found = true;
+  return SS_OK;
+}
+
+// The last 9 bytes of a label stay free for "/recency" or a number.
+static ss_status choose_label(const eval_options *options, const eval_report *report, const char *path,
+                              arm arm, char *out, size_t size, ss_error *error) {
+  bool found = false;
+  for (int k = 0; k < options->labels.count && !found; k++)
+    SS_TRY(given_label(options->labels.items[k], path, out, size - 9, &found, error));
+  if (found)
+    return label_taken(report, out) ? ss_fail(error, SS_ERROR_USAGE, "--label: two models are called %s", out)
+                                    : SS_OK;
+  snprintf(out, size, "%s", arm_name(arm));
+  for (int n = 2; label_taken(report, out); n++)
+    snprintf(out, size, "%s-%d", arm_name(arm), n);
+  return SS_OK;
+}
+
+// A label for a file that is not among the models is a misspelling.
+static ss_status check_labels(const eval_options *options, ss_error *error) {
+  for (int k = 0; k < options->labels.count; k++) {
+    const char *equals = strchr(options->labels.items[k], '=');
+    bool known = false;
+    for (int m = 0; equals != NULL && m < options->models.count; m++)
+      known = known || strcmp(equals + 1, options->models.items[m]) == 0;
+    if (!known)
+      return ss_fail(error, SS_ERROR_USAGE, "--label %s: expected NAME=FILE, FILE being one of --model",
+                     options->labels.items[k]);
+  }
+  return SS_OK;
+}
+
+// --- one arm, one control ---
+
+typedef struct {
+  const eval_options *options;
+  const eval_task *task;
+  eval_subject subject;
+  void *user;
+  eval_report *report;
+} model_run;
+
+static ss_status open_items(const eval_options *options, const char *label, eval_items_file *items,
+                            ss_error *error) {
+  char name[64], *path = NULL;
+  eval_file_label(label, name, sizeof name);
+  SS_TRY(ss_format(&path, error, "%s/items-%s.jsonl", options->out, name));
+  ss_status status = eval_items_open(items, path, error);
+  free(path);
+  return status;
+}
+
+static ss_status run_once(const model_run *run, const model_file *file, arm arm, const span_policy *policy,
+                          const char *label, decode_control control, ss_error *error) {
+  const eval_options *options = run->options;
+  eval_items_file items = {0};
+  eval_request request = {.model = file->model,
+                          .vocabulary = file->vocabulary,
+                          .arm = arm,
+                          .label = label,
+                          .policy = *policy,
+                          .decode = options->decode,
+                          .task = run->task,
+                          .max_items = options->items,
+                          .group_low = options->group_low,
+                          .group_high = options->group_high,
+                          .random_anchor_offset = options->random_anchors,
+                          .keep_items = options->out != NULL,
+                          .quiet = options->quiet || options->json};
+  if (control != DECODE_SELF)
+    request.decode.control = control;
+  if (options->out != NULL)
+    SS_TRY(open_items(options, label, &items, error));
+  request.items = items.file;
+  eval_result *result = NULL;
+  json_t *extra = NULL;
+  ss_status status = eval_report_add(run->report, &result, &extra, error);
+  if (status == SS_OK)
+    status = run->subject(run->user, &request, result, extra, error);
+  if (status == SS_OK) {
+    result->train_seconds = file->train_seconds;
+    if (options->out != NULL)
+      status = eval_items_commit(&items, error);
+  }
+  eval_items_abandon(&items);
+  return status;
+}
+
+static ss_status run_model(const model_run *run, const model_file *file, const char *path,
+                           const bool wanted[N_CONTROL], ss_error *error) {
+  char label[sizeof run->report->results->label], name[sizeof label];
+  arm arm;
+  span_policy policy;
+  SS_TRY(choose_arm(run->options->arm, file, &arm, error));
+  SS_TRY(choose_policy(run->options, file, arm, &policy, error));
+  SS_TRY(choose_label(run->options, run->report, path, arm, label, sizeof label, error));
+  SS_TRY(run_once(run, file, arm, &policy, label, DECODE_SELF, error));
+  for (int k = 0; k < N_CONTROL && arm == ARM_SPAN; k++) {
+    if (!wanted[k])
+      continue;
+    snprintf(name, sizeof name, "%.*s/%s", (int)(sizeof label - 9), label, control_names[k]);
+    SS_TRY(run_once(run, file, arm, &policy, name, control_values[k], error));
+  }
+  return SS_OK;
+}
+
+ss_status eval_all_models(const eval_options *options, ss_device *device, const eval_task *task,
+                          eval_subject subject, void *user, eval_report *report, ss_error *error) {
+  bool wanted[N_CONTROL] = {false};
+  SS_TRY(parse_controls(options->controls, wanted, error));
+  SS_TRY(check_labels(options, error));
+  if (options->out != NULL)
+    SS_TRY(eval_report_folder(options->out, options->force, error));
+  model_run run = {options, task, subject, user, report};
+  for (int m = 0; m < options->models.count; m++) {
+    model_file file;
+    SS_TRY(model_file_open(&file, options->models.items[m], device, error));
+    ss_status status = run_model(&run, &file, options->models.items[m], wanted, error);
+    model_file_close(&file);
+    SS_TRY(status);
+  }
+  return SS_OK;
+}

@@ -1,0 +1,47 @@
+// Inside `selfspan generate`: prompts, the run, and how a derivation is shown.
+#ifndef SELFSPAN_COMMANDS_GENERATE_H
+#define SELFSPAN_COMMANDS_GENERATE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/cli.h"
+#include "data/render.h"
+#include "data/span_keys.h"
+#include "data/tasks/arithmetic.h"
+#include "infer/decoder.h"
+#include "train/model_file.h"
+
+typedef struct {
+  const char *model, *prompt_file, *jsonl, *device;
+  ss_string_list expressions, assignments;
+  bool show_spans, constrain, json;
+  int64_t threads;
+  decode_options decode;
+  span_keys span;  // only to check --set
+  arithmetic_config arithmetic;
+} generate_options;
+
+typedef struct {
+  example content;
+  bool has_gold;  // content has the right answer too
+  rendering rendered;
+} generate_prompt;
+
+typedef struct {
+  const generate_options *options;
+  const model_file *file;
+  generate_prompt *prompts;
+  int64_t n_prompt, prompt_capacity, n_asked;
+  json_t *list;  // one object a prompt with --json, else NULL
+} generate_run;
+
+// An empty prompt at the end; valid until the next call.
+ss_status generate_prompt_add(generate_run *run, generate_prompt **out, ss_error *error);
+
+// Prints one finished sequence, or appends it to run->list.
+ss_status generate_show(generate_run *run, const generate_prompt *prompt, const decode_result *result,
+                        ss_error *error);
+
+#endif
