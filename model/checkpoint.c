@@ -142,9 +142,15 @@ static ss_status read_model_config(ss_hdf5 *file, gpt_config *config, ss_error *
                    problem.text);
   ss_status status = ss_config_from_json(groups, object, ss_hdf5_path(file), error);
   json_decref(object);
-  if (status == SS_OK && gpt_config_resolve(config, error) != SS_OK) {
-    error->status = SS_ERROR_INPUT;
-    return ss_error_context(error, "%s", ss_hdf5_path(file));
+  if (status == SS_OK) {
+    status = gpt_config_resolve(config, error);
+    if (status != SS_OK && error)
+      ss_error_context(error, "%s", ss_hdf5_path(file));
+  }
+  if (status == SS_ERROR_USAGE) {  // the file is at fault, not the command line
+    status = SS_ERROR_INPUT;
+    if (error)
+      error->status = status;
   }
   return status;
 }
