@@ -72,6 +72,7 @@ static ss_status score(void *user, gpt *model, double *accuracy, int64_t *items,
   ss_status status = evaluate_store(&generation->request, generation->data, result, error);
   *items = result->all.items;
   *accuracy = result->all.items > 0 ? (double)result->all.correct / (double)result->all.items : 0;
+  eval_result_free(result);
   free(result);
   return status;
 }
