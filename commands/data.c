@@ -33,19 +33,21 @@ typedef struct {
   int distinct;  // distinct_choice
 } data_config;
 
-static const ss_key data_keys[] = {
-    SS_CONFIG_INT(data_config, seed, "data.seed", "1", 0, 9007199254740991.0, "of generation"),
-    SS_CONFIG_INT(data_config, count[DATA_TRAIN], "data.train", "-1", -1, 1e12,
-                  "training examples; -1: all that a file has"),
-    SS_CONFIG_INT(data_config, count[DATA_VALIDATION], "data.validation", "-1", -1, 1e12, "validation examples"),
-    SS_CONFIG_INT(data_config, count[DATA_TEST], "data.test", "-1", -1, 1e12, "test examples"),
-    SS_CONFIG_INT(data_config, n_anchor, "data.n_anchor", "256", 1, 65536,
-                  "anchor tokens; no example has more segments"),
-    SS_CONFIG_INT(data_config, max_header, "data.max_header", "16", 3, 65536,
-                  "tokens of the longest header; a longer one is an error"),
-    SS_CONFIG_CHOICE(data_config, distinct, "data.distinct", "evaluation", "evaluation|all|none",
-                     "generators: splits without repeated contexts (all: train too, 16 to 32 bytes an example)"),
-    {0}};
+static const ss_key data_keys[] =
+    {SS_CONFIG_INT(data_config, seed, "data.seed", "1", 0, 9007199254740991.0, "of generation"),
+     SS_CONFIG_INT(data_config, count[DATA_TRAIN], "data.train", "-1", -1, 1e12,
+                   "training examples; -1: all that a file has"),
+     SS_CONFIG_INT(data_config, count[DATA_VALIDATION], "data.validation", "-1", -1, 1e12,
+                   "validation examples"),
+     SS_CONFIG_INT(data_config, count[DATA_TEST], "data.test", "-1", -1, 1e12, "test examples"),
+     SS_CONFIG_INT(data_config, n_anchor, "data.n_anchor", "256", 1, 65536,
+                   "anchor tokens; no example has more segments"),
+     SS_CONFIG_INT(data_config, max_header, "data.max_header", "16", 4, 65536,
+                   "tokens of the longest header; a longer one is an error"),
+     SS_CONFIG_CHOICE(
+         data_config, distinct, "data.distinct", "evaluation", "evaluation|all|none",
+         "generators: splits without repeated contexts (all: train too, 16 to 32 bytes an example)"),
+     {0}};
 
 typedef struct {
   const char *config, *out, *exclude;
@@ -59,9 +61,9 @@ typedef struct {
   const data_options *options;
   const data_task *task;
   data_config *config;
-  void *state;          // of the task
+  void *state;  // of the task
   vocabulary *vocabulary;
-  json_t *resolved;     // configuration, without paths
+  json_t *resolved;  // configuration, without paths
   json_t *card;
   data_output output;
 } data_run;
@@ -74,7 +76,8 @@ typedef struct {
   ss_progress progress;
 } split_run;
 
-static ss_status take_example(void *user, const example *example, const rendering *annotated, ss_error *error) {
+static ss_status take_example(void *user, const example *example, const rendering *annotated,
+                              ss_error *error) {
   split_run *run = user;
   SS_TRY(store_writer_add(run->writer, example, annotated, error));
   SS_TRY(statistics_add(&run->statistics, annotated, run->vocabulary, error));
@@ -121,24 +124,25 @@ static ss_status write_split(data_run *run, data_split split, const char *path, 
   int64_t available = run->task->count(run->state, split), wanted = config->count[split];
   bool generator = available < 0;
   if (generator && wanted < 0)
-    return ss_fail(error, SS_ERROR_USAGE, "data.%s is not set, expected a number of examples", data_split_name(split));
+    return ss_fail(error, SS_ERROR_USAGE, "data.%s is not set, expected a number of examples",
+                   data_split_name(split));
   if (wanted == 0 || available == 0) {
     if (wanted > 0)
-      return ss_fail(error, SS_ERROR_USAGE, "data.%s = %lld, but the task has no %s examples", data_split_name(split),
-                     (long long)wanted, data_split_name(split));
+      return ss_fail(error, SS_ERROR_USAGE, "data.%s = %lld, but the task has no %s examples",
+                     data_split_name(split), (long long)wanted, data_split_name(split));
     return SS_OK;
   }
-  generate_request request = {
-      .task = run->task,
-      .state = run->state,
-      .vocabulary = run->vocabulary,
-      .split = split,
-      .count = wanted,
-      .distinct = generator && (config->distinct == DISTINCT_ALL ||
-                                (config->distinct == DISTINCT_EVALUATION && split != DATA_TRAIN)),
-      .max_header = (int32_t)config->max_header,
-      .n_thread = (int32_t)run->options->threads,
-      .stop = &stop_requested};
+  generate_request request = {.task = run->task,
+                              .state = run->state,
+                              .vocabulary = run->vocabulary,
+                              .split = split,
+                              .count = wanted,
+                              .distinct = generator &&
+                                          (config->distinct == DISTINCT_ALL ||
+                                           (config->distinct == DISTINCT_EVALUATION && split != DATA_TRAIN)),
+                              .max_header = (int32_t)config->max_header,
+                              .n_thread = (int32_t)run->options->threads,
+                              .stop = &stop_requested};
   split_run made = {.vocabulary = run->vocabulary};
   generate_outcome outcome;
   SS_TRY(store_writer_open(&made.writer, path, run->vocabulary, run->task->name, data_split_name(split),
@@ -161,7 +165,8 @@ static ss_status start_card(data_run *run, ss_error *error) {
     char hash[33];
     const char *slash = strrchr(run->options->exclude, '/');
     SS_TRY(ss_hash_file(run->options->exclude, hash, error));
-    excluded = json_pack("{s:s, s:s}", "file", slash == NULL ? run->options->exclude : slash + 1, "xxh128", hash);
+    excluded = json_pack("{s:s, s:s}", "file", slash == NULL ? run->options->exclude : slash + 1, "xxh128",
+                         hash);
   }
   char *notes = NULL, vocabulary_digits[17];
   if (run->task->notes != NULL)
@@ -170,11 +175,12 @@ static ss_status start_card(data_run *run, ss_error *error) {
     fprintf(stderr, "%s\n", notes);
   snprintf(vocabulary_digits, sizeof vocabulary_digits, "%016llx",
            (unsigned long long)vocabulary_hash(run->vocabulary));
-  run->card = json_pack("{s:s, s:i, s:s, s:s, s:I, s:O, s:o, s:s, s:o, s:s?, s:i, s:{}}", "format", "selfspan-card",
-                        "schema_version", 1, "task", run->task->name, "summary", run->task->summary, "seed",
-                        (json_int_t)run->config->seed, "config", run->resolved, "vocabulary",
-                        vocabulary_json(run->vocabulary), "vocabulary_hash", vocabulary_digits, "excluded", excluded,
-                        "notes", notes, "attended_rows_sample", STATISTICS_SAMPLE, "splits");
+  run->card = json_pack("{s:s, s:i, s:s, s:s, s:I, s:O, s:o, s:s, s:o, s:s?, s:i, s:{}}", "format",
+                        "selfspan-card", "schema_version", 1, "task", run->task->name, "summary",
+                        run->task->summary, "seed", (json_int_t)run->config->seed, "config", run->resolved,
+                        "vocabulary", vocabulary_json(run->vocabulary), "vocabulary_hash", vocabulary_digits,
+                        "excluded", excluded, "notes", notes, "attended_rows_sample", STATISTICS_SAMPLE,
+                        "splits");
   free(notes);
   return run->card == NULL ? ss_fail(error, SS_ERROR_MEMORY, "card: out of memory") : SS_OK;
 }
@@ -188,13 +194,14 @@ static ss_status write_all(data_run *run, ss_error *error) {
     SS_TRY(status);
   }
   if (json_object_size(json_object_get(run->card, "splits")) == 0)
-    return ss_fail(error, SS_ERROR_USAGE, "no examples asked for: data.train, data.validation and data.test are 0");
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "no examples asked for: data.train, data.validation and data.test are 0");
   return card_write(run->output.partial, run->card, error);
 }
 
 static ss_status print_summary(const data_run *run, ss_error *error) {
-  static const char *const columns[] = {"split",         "examples",      "tokens, annotated",
-                                        "tokens, dense", "steps", "references", "repeats left out"};
+  static const char *const columns[] = {"split", "examples",   "tokens, annotated", "tokens, dense",
+                                        "steps", "references", "repeats left out"};
   if (run->options->json) {
     char *text = json_dumps(run->card, JSON_INDENT(2));
     if (text == NULL)
@@ -210,15 +217,16 @@ static ss_status print_summary(const data_run *run, ss_error *error) {
   json_t *split;
   ss_status status = ss_table_create(&table, columns, 7, error);
   json_object_foreach(json_object_get(run->card, "splits"), name, split) {
-    const char *paths[][2] = {{NULL, "examples"},      {"tokens", "annotated"}, {"tokens", "dense"},
-                              {"segments", "step"},    {NULL, "references"},    {NULL, "duplicates"}};
+    const char *paths[][2] = {{NULL, "examples"},   {"tokens", "annotated"}, {"tokens", "dense"},
+                              {"segments", "step"}, {NULL, "references"},    {NULL, "duplicates"}};
     if (status == SS_OK)
       status = ss_table_row(table, error);
     if (status == SS_OK)
       status = ss_table_cell(table, error, "%s", name);
     for (size_t k = 0; status == SS_OK && k < sizeof paths / sizeof paths[0]; k++) {
       const json_t *object = paths[k][0] == NULL ? split : json_object_get(split, paths[k][0]);
-      status = ss_table_cell(table, error, "%lld", (long long)json_integer_value(json_object_get(object, paths[k][1])));
+      status = ss_table_cell(table, error, "%lld",
+                             (long long)json_integer_value(json_object_get(object, paths[k][1])));
     }
   }
   if (status == SS_OK) {
@@ -247,7 +255,8 @@ static ss_status run_command(const data_options *options, const data_task *task,
   if (options->out == NULL)
     return ss_fail(error, SS_ERROR_USAGE, "data: --out DIR is missing");
   if (options->threads < 0 || options->threads > 1024)
-    return ss_fail(error, SS_ERROR_USAGE, "--threads: %lld is out of range [0, 1024]", (long long)options->threads);
+    return ss_fail(error, SS_ERROR_USAGE, "--threads: %lld is out of range [0, 1024]",
+                   (long long)options->threads);
   SS_TRY(ss_cli_config(groups, options->config, &options->assignments, error));
   run.resolved = ss_config_json(groups);
   if (run.resolved == NULL)
@@ -273,7 +282,8 @@ static ss_status run_command(const data_options *options, const data_task *task,
 
 static const char examples[] =
     "  selfspan data arithmetic --config configs/data-arithmetic-quickstart.yaml --out runs/data\n"
-    "  selfspan data arithmetic --config configs/data-arithmetic-wide.yaml --out runs/wide --set data.train=1000\n"
+    "  selfspan data arithmetic --config configs/data-arithmetic-wide.yaml --out runs/wide --set "
+    "data.train=1000\n"
     "  selfspan data arithmetic --config FILE --out runs/data --exclude test-expressions.txt\n"
     "  selfspan data jsonl --set jsonl.path=rows.jsonl --out runs/rows --set jsonl.on_error=skip\n"
     "  selfspan data arithmetic --help    (the task's keys)\n";
@@ -294,28 +304,33 @@ ss_status ss_command_data(int argc, char **argv, ss_error *error) {
     argc--;
     argv++;
   }
-  const ss_key_group groups[] = {
-      {data_keys, &config}, {task == NULL ? NULL : task->keys, task_config}, {NULL, NULL}};
-  const ss_option table[] = {
-      {"config", SS_OPTION_STRING, &options.config, "FILE", "YAML file of data.* and the task's keys"},
-      {"set", SS_OPTION_LIST, &options.assignments, "KEY=VALUE", "override one key (repeatable)"},
-      {"out", SS_OPTION_STRING, &options.out, "DIR", "folder for train.h5, validation.h5, test.h5, card.json, card.md"},
-      {"exclude", SS_OPTION_STRING, &options.exclude, "FILE", "contents to keep out, one a line (expressions, contexts)"},
-      {"threads", SS_OPTION_INT, &options.threads, "N", "threads; 0: all (the bytes do not depend on it)"},
-      {"force", SS_OPTION_FLAG, &options.force, NULL, "replace a dataset that stands there"},
-      {"json", SS_OPTION_FLAG, &options.json, NULL, "print the card as JSON"},
-      {"quiet", SS_OPTION_FLAG, &options.quiet, NULL, "no progress, no summary"},
-      {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line = {"data",
-                                "Writes a span-annotated dataset. Tasks: arithmetic (generated), jsonl (imported).",
-                                "selfspan data TASK [--config FILE] [--set KEY=VALUE]... --out DIR [options]",
-                                table,
-                                groups,
-                                examples};
+  const ss_key_group groups[] = {{data_keys, &config},
+                                 {task == NULL ? NULL : task->keys, task_config},
+                                 {NULL, NULL}};
+  const ss_option table[] =
+      {{"config", SS_OPTION_STRING, &options.config, "FILE", "YAML file of data.* and the task's keys"},
+       {"set", SS_OPTION_LIST, &options.assignments, "KEY=VALUE", "override one key (repeatable)"},
+       {"out", SS_OPTION_STRING, &options.out, "DIR",
+        "folder for train.h5, validation.h5, test.h5, card.json, card.md"},
+       {"exclude", SS_OPTION_STRING, &options.exclude, "FILE",
+        "contents to keep out, one a line (expressions, contexts)"},
+       {"threads", SS_OPTION_INT, &options.threads, "N", "threads; 0: all (the bytes do not depend on it)"},
+       {"force", SS_OPTION_FLAG, &options.force, NULL, "replace a dataset that stands there"},
+       {"json", SS_OPTION_FLAG, &options.json, NULL, "print the card as JSON"},
+       {"quiet", SS_OPTION_FLAG, &options.quiet, NULL, "no progress, no summary"},
+       {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_command_line line =
+      {"data",
+       "Writes a span-annotated dataset. Tasks: arithmetic (generated), jsonl (imported).",
+       "selfspan data TASK [--config FILE] [--set KEY=VALUE]... --out DIR [options]",
+       table,
+       groups,
+       examples};
   bool help = false;
   ss_status status = ss_cli_parse(&line, argc, argv, NULL, &help, error);
   if (status == SS_OK && !help && task == NULL)
-    status = ss_fail(error, SS_ERROR_USAGE, "data: expected a task first: selfspan data TASK --out DIR (see --help)");
+    status = ss_fail(error, SS_ERROR_USAGE,
+                     "data: expected a task first: selfspan data TASK --out DIR (see --help)");
   if (status == SS_OK && !help)
     status = run_command(&options, task, groups, &config, task_config, error);
   ss_string_list_free(&options.assignments);

@@ -11,9 +11,9 @@
 
 // Everything a dataset consists of. Sidecars precede their files, so that a file never stands without its hash; the
 // card comes last: where it stands, the dataset is complete.
-static const char *const names[] = {"train.h5.xxh128",      "train.h5", "validation.h5.xxh128",
-                                    "validation.h5",        "test.h5.xxh128", "test.h5",
-                                    "card.md",              "card.json", NULL};
+static const char *const names[] = {"train.h5.xxh128", "train.h5",       "validation.h5.xxh128",
+                                    "validation.h5",   "test.h5.xxh128", "test.h5",
+                                    "card.md",         "card.json",      NULL};
 
 static ss_status join(char **out, const char *folder, const char *name, ss_error *error) {
   return ss_format(out, error, "%s/%s", folder, name);

@@ -8,9 +8,9 @@
 #include "common/error.h"
 
 typedef struct {
-  char *folder;    // DIR
-  char *partial;   // DIR/.partial-PID
-  bool made;       // DIR did not exist before
+  char *folder;   // DIR
+  char *partial;  // DIR/.partial-PID
+  bool made;      // DIR did not exist before
 } data_output;
 
 // Makes the hidden folder. A dataset that stands in `folder` already is refused unless `force`.

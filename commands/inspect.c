@@ -43,19 +43,20 @@ static ss_status print_json(json_t *object, ss_error *error) {
 
 // --- a file as a whole ---
 
-static ss_status show_dataset(store *data, const inspect_options *options, const char *path, ss_error *error) {
+static ss_status show_dataset(store *data, const inspect_options *options, const char *path,
+                              ss_error *error) {
   char hash[33];
   SS_TRY(ss_hash_file(path, hash, error));
   const vocabulary *vocabulary = store_vocabulary(data);
   if (options->json)
     return print_json(json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:i, s:o, s:i, s:O}", "format",
-                                "selfspan-dataset", "task", store_task(data), "split", store_split(data), "xxh128",
-                                hash, "verified", !options->no_verify, "seed", (json_int_t)store_seed(data), "examples",
-                                (json_int_t)store_n_example(data), "annotated_tokens",
-                                (json_int_t)store_n_token(data), "longest_example", (int)store_longest(data),
-                                "most_segments", (int)store_most_segments(data), "vocabulary",
-                                vocabulary_json(vocabulary), "vocabulary_size", (int)vocabulary_size(vocabulary),
-                                "config", store_config(data)),
+                                "selfspan-dataset", "task", store_task(data), "split", store_split(data),
+                                "xxh128", hash, "verified", !options->no_verify, "seed",
+                                (json_int_t)store_seed(data), "examples", (json_int_t)store_n_example(data),
+                                "annotated_tokens", (json_int_t)store_n_token(data), "longest_example",
+                                (int)store_longest(data), "most_segments", (int)store_most_segments(data),
+                                "vocabulary", vocabulary_json(vocabulary), "vocabulary_size",
+                                (int)vocabulary_size(vocabulary), "config", store_config(data)),
                       error);
   printf("%s: dataset, task %s, split %s\n", path, store_task(data), store_split(data));
   printf("  examples          %lld\n", (long long)store_n_example(data));
@@ -63,9 +64,9 @@ static ss_status show_dataset(store *data, const inspect_options *options, const
          store_n_example(data) > 0 ? (double)store_n_token(data) / (double)store_n_example(data) : 0.0,
          store_longest(data));
   printf("  most segments     %d\n", store_most_segments(data));
-  printf("  vocabulary        %d tokens: %d of text, %d anchors (hash %016llx)\n", vocabulary_size(vocabulary),
-         vocabulary_n_text(vocabulary), vocabulary_span_tokens(vocabulary)->n_anchor,
-         (unsigned long long)vocabulary_hash(vocabulary));
+  printf("  vocabulary        %d tokens: %d of text, %d anchors (hash %016llx)\n",
+         vocabulary_size(vocabulary), vocabulary_n_text(vocabulary),
+         vocabulary_span_tokens(vocabulary)->n_anchor, (unsigned long long)vocabulary_hash(vocabulary));
   printf("  seed              %llu\n", (unsigned long long)store_seed(data));
   printf("  XXH128            %s (%s)\n", hash, options->no_verify ? "not checked" : "equals its sidecar");
   printf("  configuration\n");
@@ -80,7 +81,8 @@ static ss_status show_dataset(store *data, const inspect_options *options, const
 }
 
 // A selfspan file of another kind: its format and what it holds.
-static ss_status show_other(const char *path, const char *format, const inspect_options *options, ss_error *error) {
+static ss_status show_other(const char *path, const char *format, const inspect_options *options,
+                            ss_error *error) {
   ss_hdf5 *file = NULL;
   char *names = NULL;
   int64_t n = 0;
@@ -96,8 +98,7 @@ static ss_status show_other(const char *path, const char *format, const inspect_
     size_t k;
     json_t *entry;
     printf("%s: %s, %s\n", path, format, options->no_verify ? "hash not checked" : "hash equals its sidecar");
-    json_array_foreach(list, k, entry)
-      printf("  %s\n", json_string_value(entry));
+    json_array_foreach(list, k, entry) printf("  %s\n", json_string_value(entry));
   }
   json_decref(list);
   free(names);
@@ -113,9 +114,10 @@ static ss_status show_example(store *data, const inspect_options *options, const
   rendering rendered = {0};
   SS_TRY(arm_from_name(options->arm, &arm, error));
   if (options->anchor_offset < 0 || options->anchor_offset > INT32_MAX / 2)
-    return ss_fail(error, SS_ERROR_USAGE, "--anchor-offset: %lld is out of range", (long long)options->anchor_offset);
-  ss_status status = render_arm(&rendered, annotated, arm, store_vocabulary(data), (int32_t)options->anchor_offset,
-                                error);
+    return ss_fail(error, SS_ERROR_USAGE, "--anchor-offset: %lld is out of range",
+                   (long long)options->anchor_offset);
+  ss_status status = render_arm(&rendered, annotated, arm, store_vocabulary(data),
+                                (int32_t)options->anchor_offset, error);
   inspection inspection = {.example = example,
                            .rendering = &rendered,
                            .vocabulary = store_vocabulary(data),
@@ -133,8 +135,8 @@ static ss_status show_example(store *data, const inspect_options *options, const
            (long long)store_n_example(data), store_task(data), store_split(data), arm_name(arm));
     span_write_policy(stdout, &inspection.policy);
     printf("\n%lld tokens, %d of them prompt; the queries of the %lld generated tokens read %lld rows\n\n",
-           (long long)rendered.n_token, rendered.prompt_end, (long long)(rendered.n_token - rendered.prompt_end),
-           (long long)inspection_rows(&inspection));
+           (long long)rendered.n_token, rendered.prompt_end,
+           (long long)(rendered.n_token - rendered.prompt_end), (long long)inspection_rows(&inspection));
     status = inspection_show(&inspection, options->every_token, stdout, error);
     if (status == SS_OK)
       inspection_map(&inspection, stdout);
@@ -162,8 +164,8 @@ static ss_status inspect_file(const char *path, const inspect_options *options, 
   if (options->index == NO_INDEX) {
     status = show_dataset(data, options, path, error);
   } else if (options->index < 0 || options->index >= store_n_example(data)) {
-    status = ss_fail(error, SS_ERROR_USAGE, "--index: %lld is out of range [0, %lld]", (long long)options->index,
-                     (long long)store_n_example(data) - 1);
+    status = ss_fail(error, SS_ERROR_USAGE, "--index: %lld is out of range [0, %lld]",
+                     (long long)options->index, (long long)store_n_example(data) - 1);
   } else {
     example example = {0};
     rendering annotated = {0};
@@ -177,10 +179,11 @@ static ss_status inspect_file(const char *path, const inspect_options *options, 
   return status;
 }
 
-static const char examples[] = "  selfspan inspect runs/quickstart/data/test.h5\n"
-                               "  selfspan inspect runs/quickstart/data/test.h5 --index 3\n"
-                               "  selfspan inspect FILE.h5 --index 3 --arm span --set span.choose=open --tokens\n"
-                               "  selfspan inspect FILE.h5 --index 3 --json\n";
+static const char examples[] =
+    "  selfspan inspect runs/quickstart/data/test.h5\n"
+    "  selfspan inspect runs/quickstart/data/test.h5 --index 3\n"
+    "  selfspan inspect FILE.h5 --index 3 --arm span --set span.choose=open --tokens\n"
+    "  selfspan inspect FILE.h5 --index 3 --json\n";
 
 ss_status ss_command_inspect(int argc, char **argv, ss_error *error) {
   inspect_options options;
@@ -190,21 +193,23 @@ ss_status ss_command_inspect(int argc, char **argv, ss_error *error) {
   span_keys keys;
   memset(&keys, 0, sizeof keys);
   const ss_key_group groups[] = {{span_policy_keys, &keys}, {NULL, NULL}};
-  const ss_option table[] = {
-      {"index", SS_OPTION_INT, &options.index, "N", "show example N (from 0) instead of the file"},
-      {"arm", SS_OPTION_STRING, &options.arm, "ARM", "dense, annotated or span (default span)"},
-      {"set", SS_OPTION_LIST, &options.assignments, "KEY=VALUE", "a span.* key (repeatable)"},
-      {"anchor-offset", SS_OPTION_INT, &options.anchor_offset, "K", "id of the first anchor (default 0)"},
-      {"tokens", SS_OPTION_FLAG, &options.every_token, NULL, "a line a token instead of a line a header or body"},
-      {"no-verify", SS_OPTION_FLAG, &options.no_verify, NULL, "do not compare the file with its hash"},
-      {"json", SS_OPTION_FLAG, &options.json, NULL, "print JSON"},
-      {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line = {"inspect",
-                                "Shows a file's summary, or an example: segments, references, what each token may read.",
-                                "selfspan inspect FILE.h5 [--index N] [options]",
-                                table,
-                                groups,
-                                examples};
+  const ss_option table[] =
+      {{"index", SS_OPTION_INT, &options.index, "N", "show example N (from 0) instead of the file"},
+       {"arm", SS_OPTION_STRING, &options.arm, "ARM", "dense, annotated or span (default span)"},
+       {"set", SS_OPTION_LIST, &options.assignments, "KEY=VALUE", "a span.* key (repeatable)"},
+       {"anchor-offset", SS_OPTION_INT, &options.anchor_offset, "K", "id of the first anchor (default 0)"},
+       {"tokens", SS_OPTION_FLAG, &options.every_token, NULL,
+        "a line a token instead of a line a header or body"},
+       {"no-verify", SS_OPTION_FLAG, &options.no_verify, NULL, "do not compare the file with its hash"},
+       {"json", SS_OPTION_FLAG, &options.json, NULL, "print JSON"},
+       {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_command_line line =
+      {"inspect",
+       "Shows a file's summary, or an example: segments, references, what each token may read.",
+       "selfspan inspect FILE.h5 [--index N] [options]",
+       table,
+       groups,
+       examples};
   bool help = false;
   ss_string_list positionals = {NULL, 0};
   ss_status status = ss_cli_parse(&line, argc, argv, &positionals, &help, error);

@@ -23,9 +23,9 @@ typedef struct {
   span_view *views;
   int32_t n_view;
   span_range *ranges;
-  char **token_texts;          // [n_token]
-  bool colours;                // the output is a terminal
-  int32_t columns;             // its width
+  char **token_texts;  // [n_token]
+  bool colours;        // the output is a terminal
+  int32_t columns;     // its width
 } inspection;
 
 // Fills views, ranges and token texts; the rest is set by the caller. Free with inspection_free.

@@ -12,17 +12,17 @@ ss_status inspection_make(inspection *inspection, ss_error *error) {
   const span_layout *layout = &rendering->layout;
   int64_t n_view = 2 * ((int64_t)layout->n_segment + 1);
   SS_TRY(ss_allocate(&inspection->views, n_view, sizeof *inspection->views, "views", error));
-  SS_TRY(ss_allocate(&inspection->ranges, n_view * span_range_capacity(layout), sizeof *inspection->ranges, "ranges",
-                     error));
-  SS_TRY(ss_allocate(&inspection->token_texts, rendering->n_token, sizeof *inspection->token_texts, "token texts",
-                     error));
+  SS_TRY(ss_allocate(&inspection->ranges, n_view * span_range_capacity(layout), sizeof *inspection->ranges,
+                     "ranges", error));
+  SS_TRY(ss_allocate(&inspection->token_texts, rendering->n_token, sizeof *inspection->token_texts,
+                     "token texts", error));
   int32_t n_range = 0;
   for (int32_t s = -1; s < layout->n_segment; s++)
-    inspection->n_view += span_views_of(&inspection->policy, layout, s, inspection->views + inspection->n_view,
-                                        inspection->ranges, &n_range);
+    inspection->n_view += span_views_of(&inspection->policy, layout, s,
+                                        inspection->views + inspection->n_view, inspection->ranges, &n_range);
   for (int64_t row = 0; row < rendering->n_token; row++)
-    SS_TRY(vocabulary_decode(inspection->vocabulary, rendering->tokens + row, 1, false, &inspection->token_texts[row],
-                             error));
+    SS_TRY(vocabulary_decode(inspection->vocabulary, rendering->tokens + row, 1, false,
+                             &inspection->token_texts[row], error));
   return SS_OK;
 }
 
@@ -91,7 +91,8 @@ static char *references_of(const inspection *inspection, const span_segment *seg
     return NULL;
   for (int32_t k = 0; k < segment->n_reference; k++)
     fprintf(file, "%s#%d", k > 0 ? " " : "",
-            inspection->rendering->layout.references[segment->reference_first + k] + inspection->anchor_offset);
+            inspection->rendering->layout.references[segment->reference_first + k] +
+                inspection->anchor_offset);
   if (segment->n_reference == 0)
     fputc('-', file);
   return fclose(file) == 0 ? text : NULL;
@@ -100,8 +101,10 @@ static char *references_of(const inspection *inspection, const span_segment *seg
 static ss_status segment_row(const inspection *inspection, int32_t s, ss_table *table, ss_error *error) {
   const span_segment *segment = &inspection->rendering->layout.segments[s];
   int32_t header_end = segment->header_end == SPAN_ROW_OPEN ? segment->end : segment->header_end;
-  char *references = references_of(inspection, segment), *text = text_of(inspection, header_end, segment->end);
-  ss_status status = references == NULL || text == NULL ? ss_fail(error, SS_ERROR_MEMORY, "out of memory") : SS_OK;
+  char *references = references_of(inspection, segment),
+       *text = text_of(inspection, header_end, segment->end);
+  ss_status status = references == NULL || text == NULL ? ss_fail(error, SS_ERROR_MEMORY, "out of memory")
+                                                        : SS_OK;
   if (status == SS_OK)
     status = ss_table_row(table, error);
   if (status == SS_OK)
@@ -128,7 +131,8 @@ static ss_status segment_row(const inspection *inspection, int32_t s, ss_table *
 }
 
 static ss_status show_segments(const inspection *inspection, FILE *file, ss_error *error) {
-  static const char *const columns[] = {"segment", "kind", "rows", "anchor", "references", "first read by", "text"};
+  static const char *const columns[] = {"segment",    "kind",          "rows", "anchor",
+                                        "references", "first read by", "text"};
   ss_table *table = NULL;
   ss_status status = ss_table_create(&table, columns, 7, error);
   for (int32_t s = 0; status == SS_OK && s < inspection->rendering->layout.n_segment; s++)
@@ -140,7 +144,8 @@ static ss_status show_segments(const inspection *inspection, FILE *file, ss_erro
 }
 
 // One line for the queries [first, end) of a view: the rows the last of them reads.
-static void show_queries(const inspection *inspection, const span_view *view, int32_t first, int32_t end, FILE *file) {
+static void show_queries(const inspection *inspection, const span_view *view, int32_t first, int32_t end,
+                         FILE *file) {
   const char *dim = inspection->colours ? "\033[2m" : "", *off = inspection->colours ? "\033[0m" : "";
   char span[32];
   if (end - first == 1)
@@ -157,8 +162,8 @@ static void show_queries(const inspection *inspection, const span_view *view, in
 
 ss_status inspection_show(const inspection *inspection, bool every_token, FILE *file, ss_error *error) {
   SS_TRY(show_segments(inspection, file, error));
-  fprintf(file, "\nWhat each token may read (%s):\n", every_token ? "|V| and rows of each query"
-                                                                   : "|V| and rows of a group's last query");
+  fprintf(file, "\nWhat each token may read (%s):\n",
+          every_token ? "|V| and rows of each query" : "|V| and rows of a group's last query");
   for (int32_t v = 0; v < inspection->n_view; v++) {
     const span_view *view = &inspection->views[v];
     int32_t step = every_token ? 1 : view->query_end - view->query_first;
@@ -180,9 +185,9 @@ static json_t *token_json(const inspection *inspection, const span_view *view, i
   // Bytes of a token that are no UTF-8 by themselves are left to the id.
   json_t *text = json_string(inspection->token_texts[row]);
   return json_pack("{s:i, s:i, s:o, s:i, s:s, s:b, s:i, s:o}", "row", (int)row, "id",
-                   (int)inspection->rendering->tokens[row], "text", text == NULL ? json_null() : text, "segment",
-                   (int)inspection_segment(inspection, row), "part", inspection_part(inspection, row), "loss",
-                   (int)inspection->rendering->loss[row], "n_row",
+                   (int)inspection->rendering->tokens[row], "text", text == NULL ? json_null() : text,
+                   "segment", (int)inspection_segment(inspection, row), "part",
+                   inspection_part(inspection, row), "loss", (int)inspection->rendering->loss[row], "n_row",
                    (int)span_view_rows(view, inspection->ranges, row), "reads", rows);
 }
 
@@ -199,8 +204,8 @@ static json_t *segment_json(const inspection *inspection, int32_t s) {
                      : json_string("");
   return json_pack("{s:s, s:i, s:i, s:i, s:i, s:o, s:o}", "kind", span_kind_name(segment->kind), "first",
                    (int)segment->first, "header_end",
-                   segment->header_end == SPAN_ROW_OPEN ? -1 : (int)segment->header_end, "end", (int)segment->end,
-                   "anchor", (int)segment->anchor, "references", references, "text",
+                   segment->header_end == SPAN_ROW_OPEN ? -1 : (int)segment->header_end, "end",
+                   (int)segment->end, "anchor", (int)segment->anchor, "references", references, "text",
                    text == NULL ? json_null() : text);
 }
 
@@ -213,7 +218,7 @@ json_t *inspection_json(const inspection *inspection) {
       json_array_append_new(tokens, token_json(inspection, &inspection->views[v], row));
   return json_pack("{s:s, s:s, s:i, s:I, s:i, s:I, s:o, s:o}", "id", inspection->example->id, "arm",
                    arm_name(inspection->arm), "anchor_offset", (int)inspection->anchor_offset, "n_token",
-                   (json_int_t)inspection->rendering->n_token, "prompt_end", (int)inspection->rendering->prompt_end,
-                   "generated_attended_rows", (json_int_t)inspection_rows(inspection), "segments", segments, "tokens",
-                   tokens);
+                   (json_int_t)inspection->rendering->n_token, "prompt_end",
+                   (int)inspection->rendering->prompt_end, "generated_attended_rows",
+                   (json_int_t)inspection_rows(inspection), "segments", segments, "tokens", tokens);
 }

@@ -45,14 +45,17 @@ void inspection_map(const inspection *inspection, FILE *file) {
   int32_t n_column = (n_token + per_column - 1) / per_column;
   const char *on = inspection->colours ? "\033[32m" : "", *own = inspection->colours ? "\033[36m" : "";
   const char *off = inspection->colours ? "\033[0m" : "";
-  fprintf(file, "\nSpan map: a line for each header and body, a column for %d row%s (P preamble, c context, s step, a "
-                "answer, e end begin there)\n# read, + read in part, = the part itself, . not read\n",
-          per_column, per_column == 1 ? "" : "s");
+  fprintf(
+      file,
+      "\nSpan map: a line for each header and body, a column for %d row%s (P preamble, c context, s step, a "
+      "answer, e end begin there)\n# read, + read in part, = the part itself, . not read\n",
+      per_column, per_column == 1 ? "" : "s");
   write_ruler(inspection, per_column, n_column, file);
   for (int32_t v = 0; v < inspection->n_view; v++) {
     const span_view *view = &inspection->views[v];
     int32_t last = view->query_end - 1;
-    fprintf(file, "%5d-%-5d  %-8s   ", view->query_first, last, inspection_part(inspection, view->query_first));
+    fprintf(file, "%5d-%-5d  %-8s   ", view->query_first, last,
+            inspection_part(inspection, view->query_first));
     for (int32_t column = 0; column < n_column; column++) {
       int32_t first = column * per_column, end = first + per_column < n_token ? first + per_column : n_token;
       int32_t visible = visible_in(inspection, view, last, first, end);
@@ -61,7 +64,10 @@ void inspection_map(const inspection *inspection, FILE *file) {
       else if (first > last)
         fputc(' ', file);
       else
-        fprintf(file, "%s%c%s", visible > 0 ? on : "", visible == 0 ? '.' : visible == end - first ? '#' : '+',
+        fprintf(file, "%s%c%s", visible > 0 ? on : "",
+                visible == 0             ? '.'
+                : visible == end - first ? '#'
+                                         : '+',
                 visible > 0 ? off : "");
     }
     fputc('\n', file);

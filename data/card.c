@@ -27,11 +27,12 @@ static void write_counts(FILE *file, const json_t *splits) {
                 "generated, annotated | generated, dense | longest |\n"
                 "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
   json_object_foreach((json_t *)splits, name, split)
-    fprintf(file, "| %s | %lld | %lld | %lld | %lld | %lld | %lld | %lld | %lld | %lld |\n", name,
-            integer(split, "examples"), nested(split, "segments", "context"), nested(split, "segments", "step"),
-            integer(split, "references"), nested(split, "tokens", "annotated"), nested(split, "tokens", "dense"),
-            nested(split, "generated_tokens", "annotated"), nested(split, "generated_tokens", "dense"),
-            nested(split, "longest_example", "annotated"));
+      fprintf(file, "| %s | %lld | %lld | %lld | %lld | %lld | %lld | %lld | %lld | %lld |\n", name,
+              integer(split, "examples"), nested(split, "segments", "context"),
+              nested(split, "segments", "step"), integer(split, "references"),
+              nested(split, "tokens", "annotated"), nested(split, "tokens", "dense"),
+              nested(split, "generated_tokens", "annotated"), nested(split, "generated_tokens", "dense"),
+              nested(split, "longest_example", "annotated"));
 }
 
 // One row a key of an object that all splits have, one column a split.
@@ -39,17 +40,14 @@ static void write_by_split(FILE *file, const json_t *splits, const char *heading
   const char *name, *key;
   json_t *split, *value;
   fprintf(file, "| %s |", heading);
-  json_object_foreach((json_t *)splits, name, split)
-    fprintf(file, " %s |", name);
+  json_object_foreach((json_t *)splits, name, split) fprintf(file, " %s |", name);
   fprintf(file, "\n|---|");
-  json_object_foreach((json_t *)splits, name, split)
-    fprintf(file, "--:|");
+  json_object_foreach((json_t *)splits, name, split) fprintf(file, "--:|");
   fprintf(file, "\n");
   // Keys of all splits, each once, in the order of their first appearance.
   json_t *keys = json_object();
   json_object_foreach((json_t *)splits, name, split)
-    json_object_foreach(json_object_get(split, field), key, value)
-      json_object_set(keys, key, json_true());
+      json_object_foreach(json_object_get(split, field), key, value) json_object_set(keys, key, json_true());
   json_object_foreach(keys, key, value) {
     fprintf(file, "| %s |", key);
     json_t *other;
@@ -70,19 +68,22 @@ static void write_markdown(FILE *file, const json_t *card) {
   const json_t *excluded = json_object_get(card, "excluded");
   const char *name;
   json_t *value;
-  fprintf(file, "# Dataset: %s\n\n%s. Span-annotated, written by `selfspan data %s`; seed %lld.\n\n", string(card, "task"),
-          string(card, "summary"), string(card, "task"), integer(card, "seed"));
+  fprintf(file, "# Dataset: %s\n\n%s. Span-annotated, written by `selfspan data %s`; seed %lld.\n\n",
+          string(card, "task"), string(card, "summary"), string(card, "task"), integer(card, "seed"));
   write_counts(file, splits);
-  fprintf(file, "\nValidation and test hold no context twice where `data.distinct` says so; train may repeat.\n");
+  fprintf(file,
+          "\nValidation and test hold no context twice where `data.distinct` says so; train may repeat.\n");
   fprintf(file, "\n## Steps\n\n");
   write_by_split(file, splits, "steps", "examples_by_steps");
-  fprintf(file, "\n## Attended rows\n\nRows that the generated tokens' queries read, themselves included: mean per example "
-                "over each split's first examples (%lld at most).\n\n",
+  fprintf(file,
+          "\n## Attended rows\n\nRows that the generated tokens' queries read, themselves included: mean per "
+          "example "
+          "over each split's first examples (%lld at most).\n\n",
           integer(card, "attended_rows_sample"));
   write_by_split(file, splits, "arm and policy", "attended_rows_per_example");
   fprintf(file, "\n## Files\n\n| file | XXH128 |\n|---|---|\n");
   json_object_foreach((json_t *)splits, name, value)
-    fprintf(file, "| %s | `%s` |\n", string(value, "file"), string(value, "xxh128"));
+      fprintf(file, "| %s | `%s` |\n", string(value, "file"), string(value, "xxh128"));
   if (json_is_object(excluded))
     fprintf(file, "\nThe contents of %s (XXH128 `%s`) are kept out.\n", string(excluded, "file"),
             string(excluded, "xxh128"));

@@ -6,10 +6,10 @@
 #include "common/memory.h"
 
 // Grows only when needed: the builder runs hundreds of thousands of times a second.
-#define RESERVE(array, capacity, needed, what)                                             \
-  do {                                                                                     \
-    if ((needed) > (capacity))                                                             \
-      SS_TRY(ss_grow(&(array), &(capacity), (needed), sizeof *(array), what, error));      \
+#define RESERVE(array, capacity, needed, what)                                        \
+  do {                                                                                \
+    if ((needed) > (capacity))                                                        \
+      SS_TRY(ss_grow(&(array), &(capacity), (needed), sizeof *(array), what, error)); \
   } while (0)
 
 void example_reset(example *example, const char *id) {
@@ -30,7 +30,8 @@ void example_reset(example *example, const char *id) {
     example->meta[0] = '\0';
 }
 
-ss_status example_segment_add(example *example, int32_t kind, const char *text, int64_t n_text, ss_error *error) {
+ss_status example_segment_add(example *example, int32_t kind, const char *text, int64_t n_text,
+                              ss_error *error) {
   RESERVE(example->segments, example->segment_capacity, example->n_segment + 1, "segments");
   RESERVE(example->text, example->text_capacity, example->n_text + n_text + 1, "segment text");
   example_segment *segment = &example->segments[example->n_segment++];
@@ -75,18 +76,21 @@ static ss_status check_references(const example *example, int64_t s, ss_error *e
   const example_segment *segment = &example->segments[s];
   int32_t last = -1;
   if (segment->kind == SPAN_CONTEXT && segment->n_reference > 0)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld: a context has no references", example->id, (long long)s);
-  if (segment->kind == SPAN_ANSWER && segment->n_reference == 0)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld: an answer needs at least one reference", example->id,
+    return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld: a context has no references", example->id,
                    (long long)s);
+  if (segment->kind == SPAN_ANSWER && segment->n_reference == 0)
+    return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld: an answer needs at least one reference",
+                   example->id, (long long)s);
   for (int32_t k = 0; k < segment->n_reference; k++) {
     int32_t reference = example->references[segment->reference_first + k];
     if (reference < 0 || reference >= s)
-      return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld references %d, expected an earlier segment (0 to %lld)",
-                     example->id, (long long)s, reference, (long long)s - 1);
+      return ss_fail(error, SS_ERROR_INPUT,
+                     "%s: segment %lld references %d, expected an earlier segment (0 to %lld)", example->id,
+                     (long long)s, reference, (long long)s - 1);
     if (reference <= last)
-      return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld: references %d and %d, expected ascending and distinct",
-                     example->id, (long long)s, last, reference);
+      return ss_fail(error, SS_ERROR_INPUT,
+                     "%s: segment %lld: references %d and %d, expected ascending and distinct", example->id,
+                     (long long)s, last, reference);
     last = reference;
   }
   return SS_OK;
@@ -99,12 +103,12 @@ ss_status example_finish(const example *example, ss_error *error) {
   for (int64_t s = 0; s < example->n_segment; s++) {
     const example_segment *segment = &example->segments[s];
     if (segment->kind != SPAN_CONTEXT && segment->kind != SPAN_STEP && segment->kind != SPAN_ANSWER)
-      return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld: kind %d, expected context, step or answer", example->id,
-                     (long long)s, segment->kind);
+      return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld: kind %d, expected context, step or answer",
+                     example->id, (long long)s, segment->kind);
     if (segment->kind < previous || previous == SPAN_ANSWER)
       return ss_fail(error, SS_ERROR_INPUT,
-                     "%s: segment %lld: expected contexts first, then steps, then at most one answer", example->id,
-                     (long long)s);
+                     "%s: segment %lld: expected contexts first, then steps, then at most one answer",
+                     example->id, (long long)s);
     // Without text a headless answer and a headless end would read alike.
     if (segment->text_end <= segment->text_first)
       return ss_fail(error, SS_ERROR_INPUT, "%s: segment %lld has no text", example->id, (long long)s);

@@ -10,8 +10,8 @@
 #include "span/span_core.h"
 
 typedef struct {
-  int32_t kind;             // span_kind: CONTEXT, STEP or ANSWER
-  int64_t text_first;       // bytes of the segment's text in example.text
+  int32_t kind;        // span_kind: CONTEXT, STEP or ANSWER
+  int64_t text_first;  // bytes of the segment's text in example.text
   int64_t text_end;
   int32_t reference_first;  // into example.references: ascending indices of earlier segments
   int32_t n_reference;
@@ -39,7 +39,8 @@ typedef struct {
 // Empties the example, keeping its storage. A longer id than fits is cut.
 void example_reset(example *example, const char *id);
 // Appends a segment of span_kind `kind` with n_text bytes of text and no references.
-ss_status example_segment_add(example *example, int32_t kind, const char *text, int64_t n_text, ss_error *error);
+ss_status example_segment_add(example *example, int32_t kind, const char *text, int64_t n_text,
+                              ss_error *error);
 // Appends a reference to the last segment's.
 ss_status example_reference_add(example *example, int32_t segment, ss_error *error);
 // Appends an accepted answer.

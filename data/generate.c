@@ -9,8 +9,8 @@
 
 #include "common/memory.h"
 
-#define BLOCK 256             // indices one thread makes at a time
-#define MOST_MISSES 20000     // indices in a row without a new example, then a generator is exhausted
+#define BLOCK 256          // indices one thread makes at a time
+#define MOST_MISSES 20000  // indices in a row without a new example, then a generator is exhausted
 
 // One thread's work: a block's examples until their turn comes.
 typedef struct {
@@ -85,11 +85,11 @@ static ss_status make_block(const generate_request *request, worker *worker, int
   for (int64_t index = first; index < end; index++) {
     int64_t k = index - first;
     worker->skip[k] = false;
-    SS_TRY(request->task->example(request->state, worker->scratch, request->split, index, &worker->examples[k],
-                                  &worker->skip[k], &worker->reason, &worker->error));
+    SS_TRY(request->task->example(request->state, worker->scratch, request->split, index,
+                                  &worker->examples[k], &worker->skip[k], &worker->reason, &worker->error));
     if (!worker->skip[k])
-      SS_TRY(render_annotated(&worker->renderings[k], &worker->examples[k], request->vocabulary, request->max_header,
-                              &worker->error));
+      SS_TRY(render_annotated(&worker->renderings[k], &worker->examples[k], request->vocabulary,
+                              request->max_header, &worker->error));
     if (request->stop != NULL && *request->stop != 0)
       return ss_fail(&worker->error, SS_ERROR_INTERRUPTED, "interrupted");
   }
@@ -116,9 +116,9 @@ static ss_status deliver_one(delivery *delivery, worker *worker, int64_t k, ss_e
     return SS_OK;
   }
   if (++delivery->misses >= MOST_MISSES && request->count >= 0)
-    return ss_fail(error, SS_ERROR_LIMIT,
-                   "%s: only %lld of %lld examples found, then none in %d tries (%s)", data_split_name(request->split),
-                   (long long)delivery->outcome->examples, (long long)request->count, MOST_MISSES, delivery->reason);
+    return ss_fail(error, SS_ERROR_LIMIT, "%s: only %lld of %lld examples found, then none in %d tries (%s)",
+                   data_split_name(request->split), (long long)delivery->outcome->examples,
+                   (long long)request->count, MOST_MISSES, delivery->reason);
   return SS_OK;
 }
 

@@ -13,24 +13,25 @@
 
 typedef struct {
   const data_task *task;
-  void *state;                         // opened by the caller
+  void *state;  // opened by the caller
   const vocabulary *vocabulary;
   data_split split;
-  int64_t count;                       // examples wanted; -1: all that the task has
-  bool distinct;                       // leave out examples whose context text was handed over before
+  int64_t count;  // examples wanted; -1: all that the task has
+  bool distinct;  // leave out examples whose context text was handed over before
   int32_t max_header;
-  int32_t n_thread;                    // 0: all
-  const volatile sig_atomic_t *stop;   // not zero: stop with SS_ERROR_INTERRUPTED; may be NULL
+  int32_t n_thread;                   // 0: all
+  const volatile sig_atomic_t *stop;  // not zero: stop with SS_ERROR_INTERRUPTED; may be NULL
 } generate_request;
 
 typedef struct {
   int64_t examples;
-  int64_t skipped;      // indices that yielded nothing
-  int64_t duplicates;   // left out because of `distinct`
+  int64_t skipped;     // indices that yielded nothing
+  int64_t duplicates;  // left out because of `distinct`
 } generate_outcome;
 
 // Called in the order of the indices, never by two threads at once.
-typedef ss_status (*generate_take)(void *user, const example *example, const rendering *annotated, ss_error *error);
+typedef ss_status (*generate_take)(void *user, const example *example, const rendering *annotated,
+                                   ss_error *error);
 
 // Hands over request->count examples. A generator that finds no new example for long fails, saying how many there are.
 ss_status generate_examples(const generate_request *request, generate_take take, void *user,

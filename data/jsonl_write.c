@@ -15,7 +15,8 @@
 
 static json_t *segment_json(const example *example, const example_segment *segment) {
   json_t *object = json_pack("{s:s, s:s%}", "kind", jsonl_kind_name(segment->kind), "text",
-                             example->text + segment->text_first, (size_t)(segment->text_end - segment->text_first));
+                             example->text + segment->text_first,
+                             (size_t)(segment->text_end - segment->text_first));
   if (object == NULL || segment->kind == SPAN_CONTEXT)
     return object;
   json_t *references = json_array();
@@ -33,10 +34,10 @@ ss_status jsonl_row_text(const example *example, const char *split, char **out, 
   const char *answer = example->answers;
   for (int32_t k = 0; k < example->n_answer; k++, answer += strlen(answer) + 1)
     failed |= json_array_append_new(answers, json_string(answer)) != 0;
-  json_t *meta = json_loadb(example->n_meta > 0 ? example->meta : "{}", example->n_meta > 0 ? (size_t)example->n_meta : 2,
-                            0, NULL);
-  json_t *row = json_pack("{s:s, s:s, s:o, s:o, s:o}", "id", example->id, "split", split, "segments", segments,
-                          "answers", answers, "meta", meta == NULL ? json_object() : meta);
+  json_t *meta = json_loadb(example->n_meta > 0 ? example->meta : "{}",
+                            example->n_meta > 0 ? (size_t)example->n_meta : 2, 0, NULL);
+  json_t *row = json_pack("{s:s, s:s, s:o, s:o, s:o}", "id", example->id, "split", split, "segments",
+                          segments, "answers", answers, "meta", meta == NULL ? json_object() : meta);
   *out = row == NULL || failed ? NULL : json_dumps(row, JSON_COMPACT);
   json_decref(row);
   if (*out == NULL)

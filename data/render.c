@@ -27,7 +27,8 @@ span_policy arm_policy(arm arm, const span_policy *policy) {
   return adapted;
 }
 
-static ss_status reserve(rendering *out, int64_t n_token, int64_t n_segment, int64_t n_reference, ss_error *error) {
+static ss_status reserve(rendering *out, int64_t n_token, int64_t n_segment, int64_t n_reference,
+                         ss_error *error) {
   if (n_token > INT32_MAX - 1)
     return ss_fail(error, SS_ERROR_LIMIT, "an example of %lld tokens", (long long)n_token);
   if (n_token > out->token_capacity)
@@ -35,11 +36,11 @@ static ss_status reserve(rendering *out, int64_t n_token, int64_t n_segment, int
   if (n_token > out->loss_capacity)
     SS_TRY(ss_grow(&out->loss, &out->loss_capacity, n_token, sizeof *out->loss, "loss mask", error));
   if (n_segment > out->segment_capacity)
-    SS_TRY(ss_grow(&out->layout.segments, &out->segment_capacity, n_segment, sizeof *out->layout.segments, "segments",
-                   error));
+    SS_TRY(ss_grow(&out->layout.segments, &out->segment_capacity, n_segment, sizeof *out->layout.segments,
+                   "segments", error));
   if (n_reference > out->reference_capacity)
-    SS_TRY(ss_grow(&out->layout.references, &out->reference_capacity, n_reference, sizeof *out->layout.references,
-                   "references", error));
+    SS_TRY(ss_grow(&out->layout.references, &out->reference_capacity, n_reference,
+                   sizeof *out->layout.references, "references", error));
   out->layout.segment_capacity = (int32_t)out->segment_capacity;
   out->layout.reference_capacity = (int32_t)out->reference_capacity;
   return SS_OK;
@@ -85,15 +86,16 @@ static void put_header(rendering *out, span_segment *segment, const example *exa
   segment->body_first = segment->header_end - 1;
 }
 
-static ss_status render_segment(rendering *out, const example *example, int64_t s, const vocabulary *vocabulary,
-                                ss_error *error) {
+static ss_status render_segment(rendering *out, const example *example, int64_t s,
+                                const vocabulary *vocabulary, ss_error *error) {
   const span_tokens *span = vocabulary_span_tokens(vocabulary);
   const example_segment *source = &example->segments[s];
   span_segment *segment = start_segment(out, source->kind);
   if (source->kind != SPAN_CONTEXT)
     put_header(out, segment, example, s, span);
-  SS_TRY(vocabulary_encode(vocabulary, example->text + source->text_first, source->text_end - source->text_first,
-                           &out->tokens, &out->n_token, &out->token_capacity, example->id, error));
+  SS_TRY(vocabulary_encode(vocabulary, example->text + source->text_first,
+                           source->text_end - source->text_first, &out->tokens, &out->n_token,
+                           &out->token_capacity, example->id, error));
   if (source->kind == SPAN_ANSWER) {
     put(out, span->eos);
   } else {
@@ -141,12 +143,13 @@ ss_status render_annotated(rendering *out, const example *example, const vocabul
   for (int64_t s = 0; s < n_segment; s++) {
     int32_t header = example->segments[s].n_reference + 2 + (example->segments[s].kind == SPAN_ANSWER);
     if (example->segments[s].kind != SPAN_CONTEXT && header > max_header)
-      return ss_fail(error, SS_ERROR_LIMIT, "%s: segment %lld has a header of %d tokens, more than max_header = %d",
-                     example->id, (long long)s, header, max_header);
+      return ss_fail(error, SS_ERROR_LIMIT,
+                     "%s: segment %lld has a header of %d tokens, more than max_header = %d", example->id,
+                     (long long)s, header, max_header);
   }
   // Every text character is one token; a segment adds at most <[> <=> <:> and its last token.
-  SS_TRY(reserve(out, PREAMBLE_TOKENS + example->n_text + example->n_reference + 4 * (n_segment + 1), n_segment + 1,
-                 example->n_reference, error));
+  SS_TRY(reserve(out, PREAMBLE_TOKENS + example->n_text + example->n_reference + 4 * (n_segment + 1),
+                 n_segment + 1, example->n_reference, error));
   restart(out, PREAMBLE_TOKENS);
   put(out, vocabulary_bos(vocabulary));
   put(out, vocabulary_task(vocabulary));
@@ -159,8 +162,8 @@ ss_status render_annotated(rendering *out, const example *example, const vocabul
 }
 
 // Copies rows [first, end) of `from`, anchors shifted.
-static void copy_rows(rendering *out, const rendering *from, int32_t first, int32_t end, const span_tokens *span,
-                      int32_t anchor_offset) {
+static void copy_rows(rendering *out, const rendering *from, int32_t first, int32_t end,
+                      const span_tokens *span, int32_t anchor_offset) {
   int32_t *write = out->tokens + out->n_token;
   for (int32_t row = first; row < end; row++) {
     int32_t token = from->tokens[row];
@@ -169,7 +172,8 @@ static void copy_rows(rendering *out, const rendering *from, int32_t first, int3
   out->n_token += end - first;
 }
 
-static void render_dense(rendering *out, const rendering *annotated, const span_tokens *span, int32_t anchor_offset) {
+static void render_dense(rendering *out, const rendering *annotated, const span_tokens *span,
+                         int32_t anchor_offset) {
   restart(out, annotated->layout.preamble_end);
   copy_rows(out, annotated, 0, annotated->layout.preamble_end, span, anchor_offset);
   for (int32_t s = 0; s < annotated->layout.n_segment; s++) {
@@ -207,7 +211,8 @@ ss_status render_arm(rendering *out, const rendering *annotated, arm arm, const 
   memcpy(out->loss, annotated->loss, (size_t)annotated->n_token);
   memcpy(out->layout.segments, layout->segments, (size_t)layout->n_segment * sizeof *layout->segments);
   if (layout->n_reference > 0)
-    memcpy(out->layout.references, layout->references, (size_t)layout->n_reference * sizeof *layout->references);
+    memcpy(out->layout.references, layout->references,
+           (size_t)layout->n_reference * sizeof *layout->references);
   out->layout.n_segment = layout->n_segment;
   out->layout.n_reference = layout->n_reference;
   return SS_OK;

@@ -20,13 +20,15 @@
 typedef enum { ARM_DENSE, ARM_ANNOTATED, ARM_SPAN, N_ARM } arm;
 const char *arm_name(arm arm);
 ss_status arm_from_name(const char *name, arm *out, ss_error *error);  // an error names the known ones
-static inline bool arm_has_headers(arm arm) { return arm != ARM_DENSE; }
+static inline bool arm_has_headers(arm arm) {
+  return arm != ARM_DENSE;
+}
 // The policy an arm runs under: `policy` with mask NONE for dense and annotated.
 span_policy arm_policy(arm arm, const span_policy *policy);
 
 typedef struct {
-  int32_t *tokens;     // [n_token]
-  uint8_t *loss;       // [n_token]: 1 when the token is generated (a target), 0 in the prompt
+  int32_t *tokens;  // [n_token]
+  uint8_t *loss;    // [n_token]: 1 when the token is generated (a target), 0 in the prompt
   int64_t n_token, token_capacity, loss_capacity;
   int32_t prompt_end;  // rows before it are the prompt
   span_layout layout;  // segments and references (own storage)

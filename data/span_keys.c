@@ -3,16 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-const ss_key span_policy_keys[] = {
-    SS_CONFIG_CHOICE(span_keys, choose, "span.choose", "index", "all|index|anchors|open",
-                     "what a header reads of earlier segments, besides the last step"),
-    SS_CONFIG_CHOICE(span_keys, pin, "span.pin", "none", "none|all", "context segments wholly visible to headers"),
-    SS_CONFIG_CHOICE(span_keys, context, "span.context", "causal", "causal|local",
-                     "what a context segment reads: all earlier context, or itself"),
-    SS_CONFIG_BOOL(span_keys, body_sees_header, "span.body_sees_header", "yes", "a body reads its own header"),
-    SS_CONFIG_INT(span_keys, max_header, "span.max_header", "16", 3, 65536,
-                  "a longer header, in tokens, is closed by force"),
-    {0}};
+const ss_key span_policy_keys[] =
+    {SS_CONFIG_CHOICE(span_keys, choose, "span.choose", "index", "all|index|anchors|open",
+                      "what a header reads of earlier segments, besides the last step"),
+     SS_CONFIG_CHOICE(span_keys, pin, "span.pin", "none", "none|all",
+                      "context segments wholly visible to headers"),
+     SS_CONFIG_CHOICE(span_keys, context, "span.context", "causal", "causal|local",
+                      "what a context segment reads: all earlier context, or itself"),
+     SS_CONFIG_BOOL(span_keys, body_sees_header, "span.body_sees_header", "yes",
+                    "a body reads its own header"),
+     SS_CONFIG_INT(span_keys, max_header, "span.max_header", "16", 4, 65536,
+                   "a longer header, in tokens, is closed by force"),
+     {0}};
 
 span_policy span_keys_policy(const span_keys *keys) {
   span_policy policy = span_policy_default();
@@ -54,7 +56,8 @@ static ss_status parse_arm(json_t *object, const char *where, arm *out, ss_error
   return ss_fail(error, SS_ERROR_INPUT, "%s: arm: expected dense, annotated or span", where);
 }
 
-ss_status span_policy_parse(const char *text, const char *where, arm *arm, span_policy *policy, ss_error *error) {
+ss_status span_policy_parse(const char *text, const char *where, arm *arm, span_policy *policy,
+                            ss_error *error) {
   span_keys keys;
   const ss_key_group groups[] = {{span_policy_keys, &keys}, {NULL, NULL}};
   json_t *object = json_loads(text, 0, NULL);

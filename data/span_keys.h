@@ -27,6 +27,7 @@ span_keys span_keys_of(const span_policy *policy);
 
 // {"arm": "span", "span.choose": "index", ...}: what a checkpoint keeps of how it was trained.
 ss_status span_policy_text(arm arm, const span_policy *policy, char **out, ss_error *error);
-ss_status span_policy_parse(const char *text, const char *where, arm *arm, span_policy *policy, ss_error *error);
+ss_status span_policy_parse(const char *text, const char *where, arm *arm, span_policy *policy,
+                            ss_error *error);
 
 #endif

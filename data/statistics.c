@@ -48,8 +48,8 @@ ss_status statistics_decoded_rows(const rendering *rendering, const span_policy 
   return SS_OK;
 }
 
-static ss_status add_rows(dataset_statistics *statistics, const rendering *annotated, const vocabulary *vocabulary,
-                          ss_error *error) {
+static ss_status add_rows(dataset_statistics *statistics, const rendering *annotated,
+                          const vocabulary *vocabulary, ss_error *error) {
   rendering dense = {0};
   ss_status status = render_arm(&dense, annotated, ARM_DENSE, vocabulary, 0, error);
   for (int32_t k = 0; status == SS_OK && k < STATISTICS_N_POLICY; k++) {
@@ -58,7 +58,8 @@ static ss_status add_rows(dataset_statistics *statistics, const rendering *annot
     policy.pin = policy_rows[k].pin;
     policy = arm_policy(policy_rows[k].arm, &policy);
     int64_t rows = 0;
-    status = statistics_decoded_rows(policy_rows[k].arm == ARM_DENSE ? &dense : annotated, &policy, &rows, error);
+    status = statistics_decoded_rows(policy_rows[k].arm == ARM_DENSE ? &dense : annotated, &policy, &rows,
+                                     error);
     statistics->rows[k] += rows;
   }
   rendering_free(&dense);
@@ -107,16 +108,20 @@ static int set_mean(json_t *object, const char *name, int64_t sum, int64_t n) {
 }
 
 json_t *statistics_json(const dataset_statistics *s) {
-  json_t *object = json_pack(
-      "{s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:{s:I, s:I}, s:{s:I, s:I}, s:{s:I, s:I}, s:I, s:I, s:{}, s:{}, s:I}",
-      "examples", (json_int_t)s->examples, "segments", "context", (json_int_t)s->segments[SPAN_CONTEXT], "step",
-      (json_int_t)s->segments[SPAN_STEP], "answer", (json_int_t)s->segments[SPAN_ANSWER], "end",
-      (json_int_t)s->segments[SPAN_END], "references", (json_int_t)s->references, "tokens", "annotated",
-      (json_int_t)s->annotated_tokens, "dense", (json_int_t)s->dense_tokens, "generated_tokens", "annotated",
-      (json_int_t)s->annotated_generated, "dense", (json_int_t)s->dense_generated, "longest_example", "annotated",
-      (json_int_t)s->longest_annotated, "dense", (json_int_t)s->longest_dense, "most_segments",
-      (json_int_t)s->most_segments, "longest_header", (json_int_t)s->longest_header, "examples_by_steps",
-      "attended_rows_per_example", "attended_rows_sample", (json_int_t)s->sampled);
+  json_t *object = json_pack("{s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:{s:I, s:I}, s:{s:I, s:I}, s:{s:I, s:I}, "
+                             "s:I, s:I, s:{}, s:{}, s:I}",
+                             "examples", (json_int_t)s->examples, "segments", "context",
+                             (json_int_t)s->segments[SPAN_CONTEXT], "step",
+                             (json_int_t)s->segments[SPAN_STEP], "answer",
+                             (json_int_t)s->segments[SPAN_ANSWER], "end", (json_int_t)s->segments[SPAN_END],
+                             "references", (json_int_t)s->references, "tokens", "annotated",
+                             (json_int_t)s->annotated_tokens, "dense", (json_int_t)s->dense_tokens,
+                             "generated_tokens", "annotated", (json_int_t)s->annotated_generated, "dense",
+                             (json_int_t)s->dense_generated, "longest_example", "annotated",
+                             (json_int_t)s->longest_annotated, "dense", (json_int_t)s->longest_dense,
+                             "most_segments", (json_int_t)s->most_segments, "longest_header",
+                             (json_int_t)s->longest_header, "examples_by_steps", "attended_rows_per_example",
+                             "attended_rows_sample", (json_int_t)s->sampled);
   if (object == NULL)
     return NULL;
   int failed = 0;

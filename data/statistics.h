@@ -11,18 +11,18 @@
 
 #define STATISTICS_MOST_STEPS 64  // histogram entries 0 .. 64, and one for more
 #define STATISTICS_SAMPLE 1000
-#define STATISTICS_N_POLICY 9     // no mask with and without headers, then choose x pin, without all/all
+#define STATISTICS_N_POLICY 9  // no mask with and without headers, then choose x pin, without all/all
 
 typedef struct {
   int64_t examples;
   int64_t segments[SPAN_END + 1];  // by kind
   int64_t references;
-  int64_t annotated_tokens, dense_tokens;            // whole examples
-  int64_t annotated_generated, dense_generated;      // tokens after the prompt
+  int64_t annotated_tokens, dense_tokens;        // whole examples
+  int64_t annotated_generated, dense_generated;  // tokens after the prompt
   int64_t longest_annotated, longest_dense, most_segments, longest_header;
   int64_t by_steps[STATISTICS_MOST_STEPS + 2];
   int64_t sampled;
-  int64_t rows[STATISTICS_N_POLICY];                 // of the queries that write the generated tokens
+  int64_t rows[STATISTICS_N_POLICY];  // of the queries that write the generated tokens
 } dataset_statistics;
 
 // Counts one example, given as its annotated rendering.

@@ -14,11 +14,11 @@
 #define LONGEST_ANCHOR 16  // bytes of "<#65535>" and its terminator, rounded up
 
 struct vocabulary {
-  bool bytes;                // text tokens are bytes, not the characters of `alphabet`
+  bool bytes;  // text tokens are bytes, not the characters of `alphabet`
   char alphabet[N_BYTE + 1];
   char task[LONGEST_TASK_NAME + 1];
   int32_t n_text;
-  int16_t id_of[N_BYTE];     // text token of a byte, -1 when there is none
+  int16_t id_of[N_BYTE];  // text token of a byte, -1 when there is none
   int32_t bos, task_marker;
   span_tokens span;
   uint64_t hash;
@@ -52,8 +52,8 @@ static ss_status start(vocabulary **out, const char *task, int32_t n_anchor, ss_
                    LONGEST_TASK_NAME);
   for (const char *at = task; *at != '\0'; at++)
     if (!((*at >= 'a' && *at <= 'z') || (*at >= '0' && *at <= '9') || *at == '_' || *at == '-'))
-      return ss_fail(error, SS_ERROR_INPUT, "vocabulary: task name \"%s\": expected lower-case letters, digits, _ and -",
-                     task);
+      return ss_fail(error, SS_ERROR_INPUT,
+                     "vocabulary: task name \"%s\": expected lower-case letters, digits, _ and -", task);
   if (n_anchor < 1 || n_anchor > MOST_ANCHORS)
     return ss_fail(error, SS_ERROR_INPUT, "vocabulary: %d anchors, expected 1 to %d", n_anchor, MOST_ANCHORS);
   vocabulary *made = NULL;
@@ -66,15 +66,16 @@ static ss_status start(vocabulary **out, const char *task, int32_t n_anchor, ss_
   return SS_OK;
 }
 
-ss_status vocabulary_create_characters(vocabulary **out, const char *alphabet, const char *task, int32_t n_anchor,
-                                       ss_error *error) {
+ss_status vocabulary_create_characters(vocabulary **out, const char *alphabet, const char *task,
+                                       int32_t n_anchor, ss_error *error) {
   vocabulary *made = NULL;
   SS_TRY(start(&made, task, n_anchor, error));
   for (const char *at = alphabet; *at != '\0'; at++) {
     unsigned char character = (unsigned char)*at;
     if (character < ' ' || character > '~' || made->id_of[character] >= 0) {
       free(made);
-      return ss_fail(error, SS_ERROR_INPUT, "vocabulary: character %d of the alphabet is %s", (int)(at - alphabet),
+      return ss_fail(error, SS_ERROR_INPUT, "vocabulary: character %d of the alphabet is %s",
+                     (int)(at - alphabet),
                      character < ' ' || character > '~' ? "not printable ASCII" : "there already");
     }
     made->alphabet[made->n_text] = *at;
@@ -104,7 +105,8 @@ void vocabulary_free(vocabulary *vocabulary) {
 json_t *vocabulary_json(const vocabulary *vocabulary) {
   json_t *json = json_pack("{s:s, s:s, s:i}", "kind", vocabulary->bytes ? "bytes" : "characters", "task",
                            vocabulary->task, "n_anchor", (int)vocabulary->span.n_anchor);
-  if (json != NULL && !vocabulary->bytes && json_object_set_new(json, "alphabet", json_string(vocabulary->alphabet)) != 0) {
+  if (json != NULL && !vocabulary->bytes &&
+      json_object_set_new(json, "alphabet", json_string(vocabulary->alphabet)) != 0) {
     json_decref(json);
     return NULL;
   }
@@ -117,11 +119,12 @@ ss_status vocabulary_from_json(vocabulary **out, const json_t *json, const char 
   const char *alphabet = json_string_value(json_object_get(json, "alphabet"));
   const json_t *n_anchor = json_object_get(json, "n_anchor");
   if (kind == NULL || task == NULL || !json_is_integer(n_anchor))
-    return ss_fail(error, SS_ERROR_INPUT, "%s: vocabulary: expected an object with kind, task and n_anchor", where);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: vocabulary: expected an object with kind, task and n_anchor",
+                   where);
   json_int_t anchors = json_integer_value(n_anchor);
   if (anchors < 1 || anchors > MOST_ANCHORS)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: vocabulary: n_anchor %lld, expected 1 to %d", where, (long long)anchors,
-                   MOST_ANCHORS);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: vocabulary: n_anchor %lld, expected 1 to %d", where,
+                   (long long)anchors, MOST_ANCHORS);
   ss_status status;
   if (strcmp(kind, "bytes") == 0)
     status = vocabulary_create_bytes(out, task, (int32_t)anchors, error);
@@ -129,7 +132,8 @@ ss_status vocabulary_from_json(vocabulary **out, const json_t *json, const char 
     status = vocabulary_create_characters(out, alphabet, task, (int32_t)anchors, error);
   else
     return ss_fail(error, SS_ERROR_INPUT,
-                   "%s: vocabulary of kind \"%s\": expected \"bytes\", or \"characters\" with an alphabet", where, kind);
+                   "%s: vocabulary of kind \"%s\": expected \"bytes\", or \"characters\" with an alphabet",
+                   where, kind);
   return status == SS_OK ? SS_OK : ss_error_context(error, "%s", where);
 }
 
@@ -170,11 +174,11 @@ ss_status vocabulary_encode(const vocabulary *vocabulary, const char *text, int6
     unsigned char byte = (unsigned char)text[k];
     int32_t id = vocabulary->id_of[byte];
     if (id < 0 && byte > ' ' && byte <= '~')
-      return ss_fail(error, SS_ERROR_INPUT, "%s: character '%c' at %lld is not in the vocabulary (%s)", where, byte,
-                     (long long)k, vocabulary->alphabet);
+      return ss_fail(error, SS_ERROR_INPUT, "%s: character '%c' at %lld is not in the vocabulary (%s)", where,
+                     byte, (long long)k, vocabulary->alphabet);
     if (id < 0)
-      return ss_fail(error, SS_ERROR_INPUT, "%s: byte 0x%02x at %lld is not in the vocabulary (%s)", where, byte,
-                     (long long)k, vocabulary->alphabet);
+      return ss_fail(error, SS_ERROR_INPUT, "%s: byte 0x%02x at %lld is not in the vocabulary (%s)", where,
+                     byte, (long long)k, vocabulary->alphabet);
     write[k] = id;
   }
   *n_id += n;
@@ -190,10 +194,10 @@ static int token_text(const vocabulary *vocabulary, int32_t id, bool text_only, 
   }
   if (text_only)
     return 0;
-  const char *fixed = id == span->open     ? "<[>"
-                      : id == span->colon  ? "<:>"
-                      : id == span->answer ? "<=>"
-                      : id == span->eos    ? "<eos>"
+  const char *fixed = id == span->open        ? "<[>"
+                      : id == span->colon     ? "<:>"
+                      : id == span->answer    ? "<=>"
+                      : id == span->eos       ? "<eos>"
                       : id == vocabulary->bos ? "<bos>"
                                               : NULL;
   if (fixed != NULL)

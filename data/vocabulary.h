@@ -13,8 +13,8 @@
 typedef struct vocabulary vocabulary;
 
 // Characters of `alphabet` (ASCII, distinct) as text tokens 0..n-1, then the special tokens for `task` and n_anchor anchors.
-ss_status vocabulary_create_characters(vocabulary **out, const char *alphabet, const char *task, int32_t n_anchor,
-                                       ss_error *error);
+ss_status vocabulary_create_characters(vocabulary **out, const char *alphabet, const char *task,
+                                       int32_t n_anchor, ss_error *error);
 // Bytes 0..255 as text tokens: any text, used by the jsonl task.
 ss_status vocabulary_create_bytes(vocabulary **out, const char *task, int32_t n_anchor, ss_error *error);
 void vocabulary_free(vocabulary *vocabulary);

@@ -8,7 +8,7 @@
 typedef enum {
   SPAN_CONTROL_RECENCY,  // the most recent rows
   SPAN_CONTROL_RANDOM,   // the own segment, and random earlier rows (the same ones throughout a view)
-  SPAN_CONTROL_WINDOW    // the first n_sink rows and the most recent ones (Xiao et al. 2023, arXiv 2309.17453)
+  SPAN_CONTROL_WINDOW  // the first n_sink rows and the most recent ones (Xiao et al. 2023, arXiv 2309.17453)
 } span_control;
 
 SPAN_FUNCTION uint64_t span_control_mix(uint64_t x) {
@@ -19,7 +19,9 @@ SPAN_FUNCTION uint64_t span_control_mix(uint64_t x) {
 }
 
 // Ranges that span_control_visible can write for a query at `row`.
-SPAN_FUNCTION int32_t span_control_capacity(int32_t row) { return row / 2 + 2; }
+SPAN_FUNCTION int32_t span_control_capacity(int32_t row) {
+  return row / 2 + 2;
+}
 
 // Replaces the visible set of the one-query view `selected` (with its ranges) by a control's of equal rows. own_first is
 // the first row of the query's segment. Writes `ranges`, in another array than the view's; returns the new view.
@@ -36,7 +38,8 @@ SPAN_FUNCTION span_view span_control_visible(span_control control, const span_vi
     int32_t needed = rows > own ? rows - own : 0;
     view.self_first = rows > own ? own_first : row + 1 - rows;
     // Selection sampling (Knuth, TAOCP 2, algorithm 3.4.2 S): sorted, without repetition.
-    uint64_t state = span_control_mix(seed ^ span_control_mix((uint64_t)own_first * 2 + (uint64_t)(needed & 1)));
+    uint64_t state = span_control_mix(seed ^
+                                      span_control_mix((uint64_t)own_first * 2 + (uint64_t)(needed & 1)));
     for (int32_t candidate = 0; candidate < own_first && needed > 0; ++candidate) {
       state += 0x9E3779B97F4A7C15ull;
       uint64_t left = (uint64_t)(own_first - candidate);

@@ -41,5 +41,6 @@ void span_write_policy(FILE *file, const span_policy *policy) {
     return;
   }
   fprintf(file, "choose=%s pin=%s context=%s body_sees_header=%s", span_choose_name(policy->choose),
-          policy->pin ? "all" : "none", span_context_name(policy->context), policy->body_sees_header ? "yes" : "no");
+          policy->pin ? "all" : "none", span_context_name(policy->context),
+          policy->body_sees_header ? "yes" : "no");
 }

@@ -10,9 +10,9 @@
 void span_write_rows(FILE *file, const span_view *view, const span_range *ranges, int32_t row);
 
 // Names as the configuration writes them.
-const char *span_kind_name(int32_t kind);          // context, step, answer, end
-const char *span_choose_name(int32_t choose);      // all, index, anchors, open
-const char *span_context_name(int32_t context);    // causal, local
+const char *span_kind_name(int32_t kind);        // context, step, answer, end
+const char *span_choose_name(int32_t choose);    // all, index, anchors, open
+const char *span_context_name(int32_t context);  // causal, local
 
 // "choose=index pin=none context=causal body_sees_header=yes", or "no mask".
 void span_write_policy(FILE *file, const span_policy *policy);

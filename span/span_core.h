@@ -38,7 +38,7 @@ typedef enum {
   SPAN_CHOOSE_INDEX,    // headers and anchors of all earlier segments
   SPAN_CHOOSE_ANCHORS,  // anchors of all earlier segments
   SPAN_CHOOSE_OPEN      // headers and anchors of the earlier segments that no step has referenced
-} span_choose;            // the last step is always in the index, whole
+} span_choose;          // the last step is always in the index, whole
 
 typedef enum { SPAN_MASK_NONE, SPAN_MASK_SPAN } span_mask;
 typedef enum { SPAN_CONTEXT_CAUSAL, SPAN_CONTEXT_LOCAL } span_context_rule;
@@ -49,7 +49,8 @@ typedef struct {
   int32_t pin;               // 1: context segments are wholly visible to headers
   int32_t context;           // span_context_rule
   int32_t body_sees_header;  // 0 (a control): a body does not read its own header
-  int32_t max_header;        // a longer header (in tokens, `<[>` and `<:>` included) is closed by force
+  int32_t max_header;  // a longer header (in tokens, `<[>` and `<:>` included) is closed by force; >= 4,
+                       // the shortest answer's
 } span_policy;
 
 SPAN_FUNCTION span_policy span_policy_default(void) {
@@ -78,17 +79,17 @@ typedef struct {
   int32_t anchor;           // row of the closing anchor, -1 when there is none
   int32_t reference_first;  // its references are layout.references[reference_first .. + n_reference)
   int32_t n_reference;
-  int32_t referenced_by;    // the first step that references this segment, SPAN_ROW_OPEN when none does
-  int32_t kind;             // span_kind
+  int32_t referenced_by;  // the first step that references this segment, SPAN_ROW_OPEN when none does
+  int32_t kind;           // span_kind
 } span_segment;
 
 // A sequence's segments, in order. Storage belongs to the caller. Segment k ends where k + 1 begins.
 typedef struct {
-  int32_t preamble_end;   // rows [0, preamble_end) are always visible
+  int32_t preamble_end;  // rows [0, preamble_end) are always visible
   int32_t n_segment, segment_capacity;
   span_segment *segments;
   int32_t n_reference, reference_capacity;
-  int32_t *references;    // indices of earlier segments, ascending within a segment
+  int32_t *references;  // indices of earlier segments, ascending within a segment
 } span_layout;
 
 // One visible set shared by consecutive queries: query row i in [query_first, query_end) reads the
@@ -210,7 +211,7 @@ typedef enum {
   SPAN_STATE_BETWEEN,  // after the preamble or a closed segment
   SPAN_STATE_HEADER,
   SPAN_STATE_BODY,
-  SPAN_STATE_DONE      // after <eos>
+  SPAN_STATE_DONE  // after <eos>
 } span_state;
 
 // What was malformed in a generated sequence. The sequence goes on all the same.
@@ -414,7 +415,8 @@ SPAN_FUNCTION int32_t span_tracker_push(span_tracker *tracker, int32_t token) {
       span_close_header(tracker, row, row);
       in_header = 0;
     }
-    result = in_header ? span_push_header_token(tracker, token, row) : span_push_body_token(tracker, token, row);
+    result = in_header ? span_push_header_token(tracker, token, row)
+                       : span_push_body_token(tracker, token, row);
     if (result == SPAN_PUSH_OK)
       own->end = row + 1;
   }
@@ -435,7 +437,8 @@ SPAN_FUNCTION span_view span_tracker_visible(const span_tracker *tracker, span_r
   view.query_first = row;
   view.query_end = row + 1;
   view.range_first = 0;
-  view.n_range = span_visible_before(&tracker->policy, &tracker->layout, s, in_header, ranges, &view.self_first);
+  view.n_range = span_visible_before(&tracker->policy, &tracker->layout, s, in_header, ranges,
+                                     &view.self_first);
   return view;
 }
 

@@ -10,34 +10,36 @@
 
 #define ATTEMPTS_IN_SPLIT 4000  // draws for one index before it is given up; a share of 0.01 needs about 100
 
-const ss_key arithmetic_keys[] = {
-    SS_CONFIG_INT(arithmetic_config, operators_low, "arithmetic.operators_low", "1", 1, 64, "fewest operators"),
-    SS_CONFIG_INT(arithmetic_config, operators_high, "arithmetic.operators_high", "8", 1, 64,
-                  "most operators; their number is uniform"),
-    SS_CONFIG_REAL(arithmetic_config, train_operators_weight, "arithmetic.train_operators_weight", "0", -4, 4,
-                   "training text draws n operators with probability ~ n^weight; 0: uniform"),
-    SS_CONFIG_TEXT(arithmetic_config, operators, "arithmetic.operators", "+-*", "operators, each drawn equally often"),
-    SS_CONFIG_INT(arithmetic_config, leaf_low, "arithmetic.leaf_low", "0", 0, 1e9, "smallest literal"),
-    SS_CONFIG_INT(arithmetic_config, leaf_high, "arithmetic.leaf_high", "9", 0, 1e9, "largest literal"),
-    SS_CONFIG_INT(arithmetic_config, leaf_decimals, "arithmetic.leaf_decimals", "0", 0, 6,
-                  "most decimals of a literal; their number is uniform"),
-    SS_CONFIG_REAL(arithmetic_config, negatives, "arithmetic.negatives", "0", 0, 1,
-                   "share of negative literals, written -3"),
-    SS_CONFIG_INT(arithmetic_config, value_limit, "arithmetic.value_limit", "100", 0, 1e15,
-                  "every |value| is below; 0: no limit"),
-    SS_CONFIG_INT(arithmetic_config, division_decimals, "arithmetic.division_decimals", "10", 0, 100,
-                  "decimals of a quotient, rounded half away from zero"),
-    SS_CONFIG_CHOICE(arithmetic_config, brackets, "arithmetic.brackets", "full", "full|minimal|mixed|square",
-                     "brackets around every operation, where needed, in between, or MathGLM's [(...)]"),
-    SS_CONFIG_BOOL(arithmetic_config, outer_brackets, "arithmetic.outer_brackets", "yes",
-                   "brackets around the whole expression too"),
-    SS_CONFIG_INT(arithmetic_config, piece_tokens, "arithmetic.piece_tokens", "12", 1, 1e6,
-                  "the expression is cut into context pieces of at least so many tokens"),
-    SS_CONFIG_REAL(arithmetic_config, validation_fraction, "arithmetic.validation_fraction", "0.01", 0, 0.5,
-                   "share of all expressions (by their hash) that belong to validation"),
-    SS_CONFIG_REAL(arithmetic_config, test_fraction, "arithmetic.test_fraction", "0.01", 0, 0.5,
-                   "share of all expressions that belong to test; the rest is train"),
-    {0}};
+const ss_key arithmetic_keys[] =
+    {SS_CONFIG_INT(arithmetic_config, operators_low, "arithmetic.operators_low", "1", 1, 64,
+                   "fewest operators"),
+     SS_CONFIG_INT(arithmetic_config, operators_high, "arithmetic.operators_high", "8", 1, 64,
+                   "most operators; their number is uniform"),
+     SS_CONFIG_REAL(arithmetic_config, train_operators_weight, "arithmetic.train_operators_weight", "0", -4,
+                    4, "training text draws n operators with probability ~ n^weight; 0: uniform"),
+     SS_CONFIG_TEXT(arithmetic_config, operators, "arithmetic.operators", "+-*",
+                    "operators, each drawn equally often"),
+     SS_CONFIG_INT(arithmetic_config, leaf_low, "arithmetic.leaf_low", "0", 0, 1e9, "smallest literal"),
+     SS_CONFIG_INT(arithmetic_config, leaf_high, "arithmetic.leaf_high", "9", 0, 1e9, "largest literal"),
+     SS_CONFIG_INT(arithmetic_config, leaf_decimals, "arithmetic.leaf_decimals", "0", 0, 6,
+                   "most decimals of a literal; their number is uniform"),
+     SS_CONFIG_REAL(arithmetic_config, negatives, "arithmetic.negatives", "0", 0, 1,
+                    "share of negative literals, written -3"),
+     SS_CONFIG_INT(arithmetic_config, value_limit, "arithmetic.value_limit", "100", 0, 1e15,
+                   "every |value| is below; 0: no limit"),
+     SS_CONFIG_INT(arithmetic_config, division_decimals, "arithmetic.division_decimals", "10", 0, 100,
+                   "decimals of a quotient, rounded half away from zero"),
+     SS_CONFIG_CHOICE(arithmetic_config, brackets, "arithmetic.brackets", "full", "full|minimal|mixed|square",
+                      "brackets around every operation, where needed, in between, or MathGLM's [(...)]"),
+     SS_CONFIG_BOOL(arithmetic_config, outer_brackets, "arithmetic.outer_brackets", "yes",
+                    "brackets around the whole expression too"),
+     SS_CONFIG_INT(arithmetic_config, piece_tokens, "arithmetic.piece_tokens", "12", 1, 1e6,
+                   "the expression is cut into context pieces of at least so many tokens"),
+     SS_CONFIG_REAL(arithmetic_config, validation_fraction, "arithmetic.validation_fraction", "0.01", 0, 0.5,
+                    "share of all expressions (by their hash) that belong to validation"),
+     SS_CONFIG_REAL(arithmetic_config, test_fraction, "arithmetic.test_fraction", "0.01", 0, 0.5,
+                    "share of all expressions that belong to test; the rest is train"),
+     {0}};
 
 typedef struct {
   arithmetic_config config;
@@ -48,20 +50,22 @@ typedef struct {
 
 static ss_status check_config(const arithmetic_config *config, ss_error *error) {
   if (config->operators_low > config->operators_high)
-    return ss_fail(error, SS_ERROR_USAGE, "arithmetic.operators_low = %lld exceeds arithmetic.operators_high = %lld",
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "arithmetic.operators_low = %lld exceeds arithmetic.operators_high = %lld",
                    (long long)config->operators_low, (long long)config->operators_high);
   if (config->leaf_low > config->leaf_high)
     return ss_fail(error, SS_ERROR_USAGE, "arithmetic.leaf_low = %lld exceeds arithmetic.leaf_high = %lld",
                    (long long)config->leaf_low, (long long)config->leaf_high);
   if (config->value_limit > 0 && config->leaf_high >= config->value_limit)
-    return ss_fail(error, SS_ERROR_USAGE, "arithmetic.leaf_high = %lld, expected below arithmetic.value_limit = %lld",
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "arithmetic.leaf_high = %lld, expected below arithmetic.value_limit = %lld",
                    (long long)config->leaf_high, (long long)config->value_limit);
   if (config->operators[0] == '\0')
     return ss_fail(error, SS_ERROR_USAGE, "arithmetic.operators is empty, expected some of + - * /");
   for (const char *at = config->operators; *at != '\0'; at++)
     if (strchr("+-*/", *at) == NULL || strchr(at + 1, *at) != NULL)
-      return ss_fail(error, SS_ERROR_USAGE, "arithmetic.operators = \"%s\", expected some of + - * /, each once",
-                     config->operators);
+      return ss_fail(error, SS_ERROR_USAGE,
+                     "arithmetic.operators = \"%s\", expected some of + - * /, each once", config->operators);
   return SS_OK;
 }
 
@@ -118,7 +122,8 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, ss_error *error) {
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+                             ss_error *error) {
   arithmetic_state *state = NULL;
   SS_TRY(check_config(config, error));
   SS_TRY(ss_allocate(&state, 1, sizeof *state, "arithmetic source", error));
@@ -189,8 +194,8 @@ static int32_t draw_operators(const arithmetic_config *config, data_split split,
   return (int32_t)n;
 }
 
-static ss_status make_example(void *opaque, void *scratch, data_split split, int64_t index, example *out, bool *skip,
-                              const char **reason, ss_error *error) {
+static ss_status make_example(void *opaque, void *scratch, data_split split, int64_t index, example *out,
+                              bool *skip, const char **reason, ss_error *error) {
   const arithmetic_state *state = opaque;
   const arithmetic_config *config = &state->config;
   arithmetic_expression *expression = scratch;
@@ -208,8 +213,8 @@ static ss_status make_example(void *opaque, void *scratch, data_split split, int
     SS_TRY(arithmetic_write(expression, config, &random, error));
     SS_TRY(arithmetic_hash(expression, &hash, error));
     if (split_of(config, hash) != split ||
-        (state->n_excluded > 0 && bsearch(&hash, state->excluded, (size_t)state->n_excluded, sizeof hash,
-                                          compare_hashes) != NULL))
+        (state->n_excluded > 0 &&
+         bsearch(&hash, state->excluded, (size_t)state->n_excluded, sizeof hash, compare_hashes) != NULL))
       continue;
     char id[48];
     write_id(id, split, index);

@@ -40,8 +40,8 @@ typedef struct {
   double negatives;                       // share of negative literals
   int64_t value_limit;                    // every |value| is below; 0: no limit
   int64_t division_decimals;
-  int brackets;                           // arithmetic_brackets
-  bool outer_brackets;                    // also around the whole expression
+  int brackets;         // arithmetic_brackets
+  bool outer_brackets;  // also around the whole expression
   int64_t piece_tokens;
   double validation_fraction, test_fraction;
 } arithmetic_config;
@@ -67,12 +67,13 @@ ss_status arithmetic_evaluate(arithmetic_expression *expression, int32_t divisio
                               ss_error *error);
 
 // Cuts an evaluated expression into pieces and writes the example: contexts, steps, answer, references, metadata.
-ss_status arithmetic_build(arithmetic_expression *expression, int32_t piece_tokens, const char *id, example *out,
-                           ss_error *error);
+ss_status arithmetic_build(arithmetic_expression *expression, int32_t piece_tokens, const char *id,
+                           example *out, ss_error *error);
 
 // The expression in canonical form: ( ) around every operation, numbers without superfluous zeros. Expressions with
 // equal trees and literals have equal canonical texts, whatever their brackets. Valid until the next change.
-ss_status arithmetic_canonical(arithmetic_expression *expression, const char **text, int64_t *n, ss_error *error);
+ss_status arithmetic_canonical(arithmetic_expression *expression, const char **text, int64_t *n,
+                               ss_error *error);
 
 // The hash of the canonical text, which decides the split and what --exclude keeps out.
 ss_status arithmetic_hash(arithmetic_expression *expression, uint64_t *hash, ss_error *error);
@@ -80,12 +81,7 @@ ss_status arithmetic_hash(arithmetic_expression *expression, uint64_t *hash, ss_
 // Number of operators (steps), and the value's exact text, of an evaluated expression; the text is valid until the
 // next change.
 int32_t arithmetic_operators(const arithmetic_expression *expression);
-ss_status arithmetic_result(arithmetic_expression *expression, const char **text, int64_t *n, ss_error *error);
-
-// Reads a plain list of expressions, one a line (empty lines are passed over), and gives each line's example to
-// `take`; its id is "line-N". Errors name file and line.
-typedef ss_status (*arithmetic_take)(void *user, int64_t line, const example *example, ss_error *error);
-ss_status arithmetic_read_file(const char *path, const arithmetic_config *config, arithmetic_take take, void *user,
-                               ss_error *error);
+ss_status arithmetic_result(arithmetic_expression *expression, const char **text, int64_t *n,
+                            ss_error *error);
 
 #endif

@@ -33,14 +33,15 @@ ss_status arithmetic_evaluate(arithmetic_expression *expression, int32_t divisio
     const arithmetic_value *left = negation ? &zero : &expression->nodes[node->left].value;
     if (!arithmetic_value_apply(&node->value, negation ? '-' : node->operation, left,
                                 &expression->nodes[node->right].value, division_decimals))
-      return ss_fail(error, SS_ERROR_INPUT, "%s: division by zero at character %d of %s", where, node->text_first + 1,
-                     expression->text);
+      return ss_fail(error, SS_ERROR_INPUT, "%s: division by zero at character %d of %s", where,
+                     node->text_first + 1, expression->text);
   }
   return SS_OK;
 }
 
 // Pieces: the byte after each cut starts a new one. Literals are met in the order of the text.
-static ss_status cut_pieces(arithmetic_expression *expression, int32_t piece_tokens, example *out, ss_error *error) {
+static ss_status cut_pieces(arithmetic_expression *expression, int32_t piece_tokens, example *out,
+                            ss_error *error) {
   if (expression->n_text > expression->piece_capacity)
     SS_TRY(ss_grow(&expression->piece_at, &expression->piece_capacity, expression->n_text,
                    sizeof *expression->piece_at, "pieces", error));
@@ -67,7 +68,8 @@ static ss_status cut_pieces(arithmetic_expression *expression, int32_t piece_tok
 }
 
 // The text of an operand: literals as written, computed values as their step wrote them.
-static const char *operand_text(const arithmetic_expression *expression, const arithmetic_node *operand, int32_t *n) {
+static const char *operand_text(const arithmetic_expression *expression, const arithmetic_node *operand,
+                                int32_t *n) {
   if (operand->operation == ARITHMETIC_LITERAL) {
     *n = operand->text_end - operand->text_first;
     return expression->text + operand->text_first;
@@ -77,7 +79,8 @@ static const char *operand_text(const arithmetic_expression *expression, const a
 }
 
 static int32_t operand_segment(const arithmetic_expression *expression, const arithmetic_node *operand) {
-  return operand->operation == ARITHMETIC_LITERAL ? expression->piece_at[operand->text_first] : operand->segment;
+  return operand->operation == ARITHMETIC_LITERAL ? expression->piece_at[operand->text_first]
+                                                  : operand->segment;
 }
 
 static ss_status add_references(const int32_t *wanted, int32_t n, example *out, ss_error *error) {
@@ -99,12 +102,13 @@ static ss_status add_references(const int32_t *wanted, int32_t n, example *out, 
   return SS_OK;
 }
 
-static ss_status add_step(arithmetic_expression *expression, arithmetic_node *node, char **body, int64_t *capacity,
-                          example *out, ss_error *error) {
+static ss_status add_step(arithmetic_expression *expression, arithmetic_node *node, char **body,
+                          int64_t *capacity, example *out, ss_error *error) {
   bool negation = node->operation == ARITHMETIC_NEGATION;
   const arithmetic_node *left = negation ? NULL : &expression->nodes[node->left];
   const arithmetic_node *right = &expression->nodes[node->right];
-  int32_t wanted[MOST_REFERENCES] = {expression->piece_at[node->text_first], operand_segment(expression, right)};
+  int32_t wanted[MOST_REFERENCES] = {expression->piece_at[node->text_first],
+                                     operand_segment(expression, right)};
   int32_t n_wanted = 2;
   if (!negation)
     wanted[n_wanted++] = operand_segment(expression, left);
@@ -133,8 +137,8 @@ static ss_status add_answer(arithmetic_expression *expression, example *out, ss_
   if (root->operation == ARITHMETIC_LITERAL)
     SS_TRY(write_result(expression, root, error));
   if (expression->n_result + 1 > expression->result_capacity)
-    SS_TRY(ss_grow(&expression->results, &expression->result_capacity, expression->n_result + 1, 1, "value text",
-                   error));
+    SS_TRY(ss_grow(&expression->results, &expression->result_capacity, expression->n_result + 1, 1,
+                   "value text", error));
   expression->results[expression->n_result] = '\0';
   const char *text = expression->results + root->result_first;  // the last result written
   SS_TRY(example_segment_add(out, SPAN_ANSWER, text, root->result_end - root->result_first, error));
@@ -142,8 +146,8 @@ static ss_status add_answer(arithmetic_expression *expression, example *out, ss_
   return example_answer_add(out, text, error);
 }
 
-ss_status arithmetic_build(arithmetic_expression *expression, int32_t piece_tokens, const char *id, example *out,
-                           ss_error *error) {
+ss_status arithmetic_build(arithmetic_expression *expression, int32_t piece_tokens, const char *id,
+                           example *out, ss_error *error) {
   char *body = expression->canonical;  // scratch: the canonical text is valid until the next change
   int64_t capacity = expression->canonical_capacity;
   char meta[48] = "{\"operators\":";
@@ -172,12 +176,14 @@ int32_t arithmetic_operators(const arithmetic_expression *expression) {
   return n;
 }
 
-ss_status arithmetic_result(arithmetic_expression *expression, const char **text, int64_t *n, ss_error *error) {
+ss_status arithmetic_result(arithmetic_expression *expression, const char **text, int64_t *n,
+                            ss_error *error) {
   if (expression->n_node == 0)
     return ss_fail(error, SS_ERROR_INTERNAL, "an empty expression has no value");
   arithmetic_node *root = &expression->nodes[expression->n_node - 1];
   SS_TRY(write_result(expression, root, error));
-  SS_TRY(ss_grow(&expression->results, &expression->result_capacity, expression->n_result + 1, 1, "value text", error));
+  SS_TRY(ss_grow(&expression->results, &expression->result_capacity, expression->n_result + 1, 1,
+                 "value text", error));
   expression->results[expression->n_result] = '\0';
   *text = expression->results + root->result_first;
   *n = root->result_end - root->result_first;

@@ -1,10 +1,8 @@
 // Plain expressions -> trees, by recursive descent: sum := product (+- product)*, product := unary (*/ unary)*,
 // unary := `-` unary | number | bracket.
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/file.h"
 #include "common/memory.h"
 #include "data/tasks/arithmetic_tree.h"
 
@@ -14,8 +12,8 @@
 typedef struct {
   arithmetic_expression *expression;
   const char *where;
-  int32_t *column;       // [n_text + 1] place in the source of each byte kept, counted from 1
-  int32_t at;            // into expression->text
+  int32_t *column;  // [n_text + 1] place in the source of each byte kept, counted from 1
+  int32_t at;       // into expression->text
   int32_t depth;
   ss_error *error;
 } parser;
@@ -24,14 +22,14 @@ static ss_status complain(const parser *parser, const char *expected) {
   const arithmetic_expression *expression = parser->expression;
   int32_t column = parser->column[parser->at];
   if (parser->at >= expression->n_text)
-    return ss_fail(parser->error, SS_ERROR_INPUT, "%s: the expression ends at column %d, expected %s", parser->where,
-                   column, expected);
+    return ss_fail(parser->error, SS_ERROR_INPUT, "%s: the expression ends at column %d, expected %s",
+                   parser->where, column, expected);
   unsigned char byte = (unsigned char)expression->text[parser->at];
   if (byte < ' ' || byte > '~')
-    return ss_fail(parser->error, SS_ERROR_INPUT, "%s: byte 0x%02x at column %d, expected %s", parser->where, byte,
-                   column, expected);
-  return ss_fail(parser->error, SS_ERROR_INPUT, "%s: '%c' at column %d, expected %s", parser->where, byte, column,
-                 expected);
+    return ss_fail(parser->error, SS_ERROR_INPUT, "%s: byte 0x%02x at column %d, expected %s", parser->where,
+                   byte, column, expected);
+  return ss_fail(parser->error, SS_ERROR_INPUT, "%s: '%c' at column %d, expected %s", parser->where, byte,
+                 column, expected);
 }
 
 static char peek(const parser *parser) {
@@ -111,7 +109,8 @@ static ss_status parse_unary(parser *parser, int32_t *out) {
 }
 
 static ss_status add_operator(parser *parser, int32_t place, int32_t left, int32_t right, int32_t *out) {
-  SS_TRY(arithmetic_node_add(parser->expression, parser->expression->text[place], left, right, out, parser->error));
+  SS_TRY(arithmetic_node_add(parser->expression, parser->expression->text[place], left, right, out,
+                             parser->error));
   parser->expression->nodes[*out].text_first = place;
   parser->expression->nodes[*out].text_end = place + 1;
   return SS_OK;
@@ -161,8 +160,8 @@ static ss_status squeeze(parser *parser, const char *text, int64_t n) {
 ss_status arithmetic_parse(arithmetic_expression *expression, const char *text, int64_t n, const char *where,
                            ss_error *error) {
   if (n > LONGEST_EXPRESSION)
-    return ss_fail(error, SS_ERROR_LIMIT, "%s: an expression of %lld bytes, expected at most %d", where, (long long)n,
-                   LONGEST_EXPRESSION);
+    return ss_fail(error, SS_ERROR_LIMIT, "%s: an expression of %lld bytes, expected at most %d", where,
+                   (long long)n, LONGEST_EXPRESSION);
   parser parser = {expression, where, NULL, 0, 0, error};
   int32_t root = 0;
   arithmetic_reset(expression);
@@ -172,54 +171,5 @@ ss_status arithmetic_parse(arithmetic_expression *expression, const char *text, 
   if (status == SS_OK && parser.at < expression->n_text)
     status = complain(&parser, "an operator or the end");
   free(parser.column);
-  return status;
-}
-
-static ss_status take_line(arithmetic_expression *expression, const arithmetic_config *config, const char *path,
-                           int64_t line, const char *text, int64_t n, example *scratch, arithmetic_take take,
-                           void *user, ss_error *error) {
-  char *where = NULL, id[32];
-  SS_TRY(ss_format(&where, error, "%s: line %lld", path, (long long)line));
-  snprintf(id, sizeof id, "line-%lld", (long long)line);
-  ss_status status = arithmetic_parse(expression, text, n, where, error);
-  if (status == SS_OK)
-    status = arithmetic_evaluate(expression, (int32_t)config->division_decimals, where, error);
-  if (status == SS_OK)
-    status = arithmetic_build(expression, (int32_t)config->piece_tokens, id, scratch, error);
-  if (status == SS_OK)
-    status = example_finish(scratch, error);
-  if (status == SS_OK)
-    status = take(user, line, scratch, error);
-  free(where);
-  return status;
-}
-
-ss_status arithmetic_read_file(const char *path, const arithmetic_config *config, arithmetic_take take, void *user,
-                               ss_error *error) {
-  char *text = NULL;
-  size_t size = 0;
-  arithmetic_expression *expression = NULL;
-  example scratch = {0};
-  SS_TRY(ss_read_file(path, &text, &size, error));
-  ss_status status = arithmetic_expression_create(&expression, error);
-  int64_t line = 1, taken = 0;
-  for (size_t first = 0; status == SS_OK && first < size; line++) {
-    const char *newline = memchr(text + first, '\n', size - first);
-    size_t end = newline == NULL ? size : (size_t)(newline - text);
-    size_t begin = first;
-    while (begin < end && is_blank(text[begin]))
-      begin++;
-    if (begin < end) {
-      status = take_line(expression, config, path, line, text + first, (int64_t)(end - first), &scratch, take, user,
-                         error);
-      taken++;
-    }
-    first = end + 1;
-  }
-  if (status == SS_OK && taken == 0)
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: no expressions", path);
-  example_free(&scratch);
-  arithmetic_expression_free(expression);
-  free(text);
   return status;
 }

@@ -37,8 +37,8 @@ void arithmetic_reset(arithmetic_expression *expression) {
 ss_status arithmetic_node_add(arithmetic_expression *expression, char operation, int32_t left, int32_t right,
                               int32_t *out, ss_error *error) {
   if (expression->n_node >= expression->node_capacity)
-    SS_TRY(ss_grow(&expression->nodes, &expression->node_capacity, expression->n_node + 1, sizeof *expression->nodes,
-                   "expression nodes", error));
+    SS_TRY(ss_grow(&expression->nodes, &expression->node_capacity, expression->n_node + 1,
+                   sizeof *expression->nodes, "expression nodes", error));
   arithmetic_node *node = &expression->nodes[expression->n_node];
   if (expression->n_node >= expression->n_prepared) {
     memset(&node->value, 0, sizeof node->value);
@@ -94,7 +94,8 @@ static bool draw_operation(drawing *draw, arithmetic_node *node) {
     int32_t pick = (int32_t)ss_random_below(draw->random, (uint64_t)n);
     node->operation = operations[pick];
     operations[pick] = operations[n - 1];
-    if (arithmetic_value_apply(&node->value, node->operation, left, right, (int32_t)draw->config->division_decimals) &&
+    if (arithmetic_value_apply(&node->value, node->operation, left, right,
+                               (int32_t)draw->config->division_decimals) &&
         (draw->config->value_limit == 0 || arithmetic_value_below(&node->value, draw->config->value_limit)))
       return true;
   }
@@ -125,8 +126,8 @@ static ss_status draw_tree(drawing *draw, int32_t n_operator, int32_t *out, bool
   return SS_OK;
 }
 
-ss_status arithmetic_draw(arithmetic_expression *expression, const arithmetic_config *config, int32_t n_operator,
-                          ss_random *random, bool *found, ss_error *error) {
+ss_status arithmetic_draw(arithmetic_expression *expression, const arithmetic_config *config,
+                          int32_t n_operator, ss_random *random, bool *found, ss_error *error) {
   drawing draw = {expression, config, random, (int32_t)strlen(config->operators),
                   ATTEMPTS_BASE + (int64_t)ATTEMPTS_PER_OPERATOR * n_operator};
   int32_t root = 0;
@@ -138,9 +139,9 @@ ss_status arithmetic_draw(arithmetic_expression *expression, const arithmetic_co
 
 typedef struct {
   arithmetic_expression *expression;
-  char *text;      // where to write: large enough
+  char *text;  // where to write: large enough
   int64_t n;
-  int brackets;    // arithmetic_brackets
+  int brackets;  // arithmetic_brackets
   ss_random *random;
 } writing;
 
@@ -209,11 +210,11 @@ static void write_node(writing *write, int32_t index, bool bracket) {
   write->text[write->n++] = around ? ']' : ')';
 }
 
-ss_status arithmetic_write(arithmetic_expression *expression, const arithmetic_config *config, ss_random *random,
-                           ss_error *error) {
+ss_status arithmetic_write(arithmetic_expression *expression, const arithmetic_config *config,
+                           ss_random *random, ss_error *error) {
   // A literal takes at most 22 bytes, an operator 3 with its brackets.
-  SS_TRY(ss_grow(&expression->text, &expression->text_capacity, 24 * expression->n_node + 1, 1, "expression text",
-                 error));
+  SS_TRY(ss_grow(&expression->text, &expression->text_capacity, 24 * expression->n_node + 1, 1,
+                 "expression text", error));
   writing write = {expression, expression->text, 0, config->brackets, random};
   int32_t root = (int32_t)expression->n_node - 1;
   write_node(&write, root, config->outer_brackets);
@@ -261,17 +262,21 @@ static void canonical_node(arithmetic_expression *expression, int32_t index) {
   expression->canonical[expression->n_canonical++] = '(';
   if (node->operation != ARITHMETIC_NEGATION)
     canonical_node(expression, node->left);
-  expression->canonical[expression->n_canonical++] = node->operation == ARITHMETIC_NEGATION ? '-' : node->operation;
+  expression->canonical[expression->n_canonical++] = node->operation == ARITHMETIC_NEGATION ? '-'
+                                                                                            : node->operation;
   canonical_node(expression, node->right);
   expression->canonical[expression->n_canonical++] = ')';
 }
 
-ss_status arithmetic_canonical(arithmetic_expression *expression, const char **text, int64_t *n, ss_error *error) {
+ss_status arithmetic_canonical(arithmetic_expression *expression, const char **text, int64_t *n,
+                               ss_error *error) {
   if (expression->n_node == 0)
     return ss_fail(error, SS_ERROR_INTERNAL, "an empty expression has no canonical text");
-  int64_t room = expression->n_text + 4 * expression->n_node + 1;  // ".5" becomes "0.5"; three bytes an operator
+  int64_t room = expression->n_text + 4 * expression->n_node +
+                 1;  // ".5" becomes "0.5"; three bytes an operator
   if (room > expression->canonical_capacity)
-    SS_TRY(ss_grow(&expression->canonical, &expression->canonical_capacity, room, 1, "canonical text", error));
+    SS_TRY(
+        ss_grow(&expression->canonical, &expression->canonical_capacity, room, 1, "canonical text", error));
   expression->n_canonical = 0;
   canonical_node(expression, (int32_t)expression->n_node - 1);
   expression->canonical[expression->n_canonical] = '\0';

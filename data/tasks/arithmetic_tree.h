@@ -12,13 +12,13 @@
 
 // One node. Children stand before their parent, so walking the array is walking in post-order.
 typedef struct {
-  char operation;              // ARITHMETIC_LITERAL, ARITHMETIC_NEGATION, + - * /
-  int32_t left, right;         // nodes; a negation has only `right`
-  int32_t text_first, text_end;  // bytes of the literal, or of the operator, in the expression's text
+  char operation;                    // ARITHMETIC_LITERAL, ARITHMETIC_NEGATION, + - * /
+  int32_t left, right;               // nodes; a negation has only `right`
+  int32_t text_first, text_end;      // bytes of the literal, or of the operator, in the expression's text
   int32_t result_first, result_end;  // bytes of the value's text in `results` (literals: as written)
-  int64_t mantissa;            // of a drawn literal: mantissa / 10^decimals
+  int64_t mantissa;                  // of a drawn literal: mantissa / 10^decimals
   int32_t decimals;
-  int32_t segment;             // while building an example: the step that computes the node
+  int32_t segment;  // while building an example: the step that computes the node
   arithmetic_value value;
 } arithmetic_node;
 
@@ -27,11 +27,11 @@ struct arithmetic_expression {
   int64_t n_node, n_prepared, node_capacity;  // nodes[0 .. n_prepared) have a usable `value`
   char *text;                                 // as written
   int64_t n_text, text_capacity;
-  char *results;                              // values' texts
+  char *results;  // values' texts
   int64_t n_result, result_capacity;
   char *canonical;
   int64_t n_canonical, canonical_capacity;
-  int32_t *piece_at;                          // [n_text] the context piece of each byte
+  int32_t *piece_at;  // [n_text] the context piece of each byte
   int64_t piece_capacity;
 };
 
@@ -44,11 +44,11 @@ ss_status arithmetic_node_add(arithmetic_expression *expression, char operation,
 
 // Draws a tree with n_operator operators within the configured limits; values are computed. *found is false when
 // none was found within a fixed number of attempts.
-ss_status arithmetic_draw(arithmetic_expression *expression, const arithmetic_config *config, int32_t n_operator,
-                          ss_random *random, bool *found, ss_error *error);
+ss_status arithmetic_draw(arithmetic_expression *expression, const arithmetic_config *config,
+                          int32_t n_operator, ss_random *random, bool *found, ss_error *error);
 
 // Writes a drawn tree as text in the configured bracket style.
-ss_status arithmetic_write(arithmetic_expression *expression, const arithmetic_config *config, ss_random *random,
-                           ss_error *error);
+ss_status arithmetic_write(arithmetic_expression *expression, const arithmetic_config *config,
+                           ss_random *random, ss_error *error);
 
 #endif

@@ -38,7 +38,8 @@ void arithmetic_value_set(arithmetic_value *value, int64_t mantissa, int32_t dec
 
 ss_status arithmetic_value_parse(arithmetic_value *value, const char *text, int64_t n, ss_error *error) {
   if (n > MOST_DIGITS)
-    return ss_fail(error, SS_ERROR_LIMIT, "a number of %lld digits, expected at most %d", (long long)n, MOST_DIGITS);
+    return ss_fail(error, SS_ERROR_LIMIT, "a number of %lld digits, expected at most %d", (long long)n,
+                   MOST_DIGITS);
   char *digits = NULL;
   SS_TRY(ss_allocate(&digits, n + 1, 1, "number", error));
   int64_t n_digit = 0;
@@ -202,7 +203,8 @@ static ss_status write_rational(const arithmetic_value *value, char **text, int6
   mpz_divexact(mantissa, mantissa, mpq_denref(value->rational));
   int64_t room = (int64_t)mpz_sizeinbase(mantissa, 10) + (int64_t)decimals + 4;
   if (room > MOST_DIGITS)
-    return ss_fail(error, SS_ERROR_LIMIT, "a value of %lld digits, expected at most %d", (long long)room, MOST_DIGITS);
+    return ss_fail(error, SS_ERROR_LIMIT, "a value of %lld digits, expected at most %d", (long long)room,
+                   MOST_DIGITS);
   char *digits = NULL;
   SS_TRY(ss_allocate(&digits, room, 1, "digits", error));
   ss_status status = ss_grow(text, capacity, *n + room, 1, "value text", error);

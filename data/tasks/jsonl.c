@@ -14,11 +14,11 @@
 #define LONGEST_ROW (64 << 20)  // bytes
 #define MOST_NAMED 10           // broken rows that the notes name
 
-const ss_key jsonl_keys[] = {
-    SS_CONFIG_TEXT(jsonl_config, path, "jsonl.path", "", "the file of rows"),
-    SS_CONFIG_CHOICE(jsonl_config, on_error, "jsonl.on_error", "fail", "fail|skip",
-                     "a broken row stops the import, or is counted, named and left out"),
-    {0}};
+const ss_key jsonl_keys[] =
+    {SS_CONFIG_TEXT(jsonl_config, path, "jsonl.path", "", "the file of rows"),
+     SS_CONFIG_CHOICE(jsonl_config, on_error, "jsonl.on_error", "fail", "fail|skip",
+                      "a broken row stops the import, or is counted, named and left out"),
+     {0}};
 
 typedef struct {
   int64_t offset, line;
@@ -37,7 +37,7 @@ typedef struct {
   uint64_t *excluded;  // sorted hashes of contents
   int64_t n_excluded, excluded_capacity;
   int64_t n_broken, n_left_out;
-  char *notes;         // the first broken rows
+  char *notes;  // the first broken rows
 } jsonl_state;
 
 typedef struct {
@@ -119,9 +119,10 @@ static ss_status index_row(jsonl_state *state, const char *text, int64_t n, int6
   ss_error problem = {0};
   data_split split = DATA_TRAIN;
   SS_TRY(ss_format(&where, error, "%s: line %lld", state->config.path, (long long)line));
-  ss_status status = n > LONGEST_ROW ? ss_fail(&problem, SS_ERROR_LIMIT, "%s: a row of %lld bytes, expected at most %d",
-                                               where, (long long)n, LONGEST_ROW)
-                                     : jsonl_parse_row(text, n, where, scratch, &split, &problem);
+  ss_status status = n > LONGEST_ROW
+                         ? ss_fail(&problem, SS_ERROR_LIMIT, "%s: a row of %lld bytes, expected at most %d",
+                                   where, (long long)n, LONGEST_ROW)
+                         : jsonl_parse_row(text, n, where, scratch, &split, &problem);
   free(where);
   if (status == SS_ERROR_MEMORY || (status != SS_OK && state->config.on_error == JSONL_FAIL))
     return ss_fail(error, status, "%s", problem.message);
@@ -182,7 +183,8 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, ss_error *error) {
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+                             ss_error *error) {
   (void)seed;  // the file says everything
   jsonl_state *state = NULL;
   SS_TRY(ss_allocate(&state, 1, sizeof *state, "jsonl source", error));
@@ -201,8 +203,8 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
   for (int split = 0; split < DATA_N_SPLIT; split++)
     n_row += state->splits[split].n_row;
   if (status == SS_OK && n_row == 0)
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: no usable row (%lld broken, %lld excluded)", state->config.path,
-                     (long long)state->n_broken, (long long)state->n_left_out);
+    status = ss_fail(error, SS_ERROR_INPUT, "%s: no usable row (%lld broken, %lld excluded)",
+                     state->config.path, (long long)state->n_broken, (long long)state->n_left_out);
   if (status != SS_OK)
     close_source(state);
   else
@@ -234,8 +236,8 @@ static void free_scratch(void *scratch) {
   free(buffer);
 }
 
-static ss_status make_example(void *opaque, void *scratch, data_split split, int64_t index, example *out, bool *skip,
-                              const char **reason, ss_error *error) {
+static ss_status make_example(void *opaque, void *scratch, data_split split, int64_t index, example *out,
+                              bool *skip, const char **reason, ss_error *error) {
   const jsonl_state *state = opaque;
   row_buffer *buffer = scratch;
   const row_place *place = &state->splits[split].rows[index];
@@ -268,9 +270,9 @@ static ss_status write_notes(void *opaque, char **out, ss_error *error) {
   *out = NULL;
   if (state->n_broken == 0 && state->n_left_out == 0)
     return SS_OK;
-  return ss_format(out, error, "%lld broken rows left out, %lld rows excluded%s%s", (long long)state->n_broken,
-                   (long long)state->n_left_out, state->notes == NULL ? "" : ":\n",
-                   state->notes == NULL ? "" : state->notes);
+  return ss_format(out, error, "%lld broken rows left out, %lld rows excluded%s%s",
+                   (long long)state->n_broken, (long long)state->n_left_out,
+                   state->notes == NULL ? "" : ":\n", state->notes == NULL ? "" : state->notes);
 }
 
 const data_task jsonl_task = {

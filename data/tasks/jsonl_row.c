@@ -11,7 +11,8 @@ const char *jsonl_kind_name(int32_t kind) {
   return kind >= 0 && kind < N_KIND ? names[kind] : "unknown";
 }
 
-static ss_status check_fields(const json_t *object, const char *const *known, const char *where, ss_error *error) {
+static ss_status check_fields(const json_t *object, const char *const *known, const char *where,
+                              ss_error *error) {
   const char *key;
   json_t *value;
   json_object_foreach((json_t *)object, key, value) {
@@ -24,8 +25,8 @@ static ss_status check_fields(const json_t *object, const char *const *known, co
   return SS_OK;
 }
 
-static ss_status string_field(const json_t *object, const char *name, const char *where, const char **out, size_t *n,
-                              ss_error *error) {
+static ss_status string_field(const json_t *object, const char *name, const char *where, const char **out,
+                              size_t *n, ss_error *error) {
   const json_t *value = json_object_get(object, name);
   if (value == NULL)
     return ss_fail(error, SS_ERROR_INPUT, "%s: field \"%s\" is missing", where, name);
@@ -37,8 +38,8 @@ static ss_status string_field(const json_t *object, const char *name, const char
 }
 
 // An array field, or NULL when it may be absent and is.
-static ss_status array_field(const json_t *object, const char *name, bool required, const char *where, json_t **out,
-                             ss_error *error) {
+static ss_status array_field(const json_t *object, const char *name, bool required, const char *where,
+                             json_t **out, ss_error *error) {
   *out = json_object_get(object, name);
   if (*out == NULL && required)
     return ss_fail(error, SS_ERROR_INPUT, "%s: field \"%s\" is missing", where, name);
@@ -47,7 +48,8 @@ static ss_status array_field(const json_t *object, const char *name, bool requir
   return SS_OK;
 }
 
-static ss_status take_segment(const json_t *segment, size_t index, const char *where, example *out, ss_error *error) {
+static ss_status take_segment(const json_t *segment, size_t index, const char *where, example *out,
+                              ss_error *error) {
   static const char *const known[] = {"kind", "text", "references", NULL};
   const char *kind_name = NULL, *text = NULL;
   size_t n_kind = 0, n_text = 0;
@@ -62,15 +64,15 @@ static ss_status take_segment(const json_t *segment, size_t index, const char *w
   while (kind < N_KIND && strcmp(kind_name, jsonl_kind_name(kind)) != 0)
     kind++;
   if (kind == N_KIND)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: segment %zu: kind \"%.64s\", expected context, step or answer", where,
-                   index, kind_name);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: segment %zu: kind \"%.64s\", expected context, step or answer",
+                   where, index, kind_name);
   SS_TRY(example_segment_add(out, kind, text, (int64_t)n_text, error));
   size_t k;
   json_array_foreach(references, k, reference) {
     json_int_t value = json_integer_value(reference);
     if (!json_is_integer(reference) || value < 0 || value > INT32_MAX)
-      return ss_fail(error, SS_ERROR_INPUT, "%s: segment %zu: reference %zu, expected the index of a segment", where,
-                     index, k);
+      return ss_fail(error, SS_ERROR_INPUT, "%s: segment %zu: reference %zu, expected the index of a segment",
+                     where, index, k);
     SS_TRY(example_reference_add(out, (int32_t)value, error));
   }
   return SS_OK;
@@ -98,7 +100,8 @@ static ss_status take_extras(const json_t *row, const char *where, example *out,
   return status;
 }
 
-static ss_status take_row(const json_t *row, const char *where, example *out, data_split *split, ss_error *error) {
+static ss_status take_row(const json_t *row, const char *where, example *out, data_split *split,
+                          ss_error *error) {
   static const char *const known[] = {"id", "split", "segments", "answers", "meta", NULL};
   const char *id = NULL, *split_name = NULL;
   size_t n_id = 0, n_split = 0, k;
@@ -110,16 +113,17 @@ static ss_status take_row(const json_t *row, const char *where, example *out, da
   SS_TRY(string_field(row, "split", where, &split_name, &n_split, error));
   SS_TRY(array_field(row, "segments", true, where, &segments, error));
   if (n_id == 0 || n_id >= sizeof out->id)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: an id of %zu bytes, expected 1 to %zu", where, n_id, sizeof out->id - 1);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: an id of %zu bytes, expected 1 to %zu", where, n_id,
+                   sizeof out->id - 1);
   int found = 0;
   while (found < DATA_N_SPLIT && strcmp(split_name, data_split_name((data_split)found)) != 0)
     found++;
   if (found == DATA_N_SPLIT)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: split \"%.64s\", expected train, validation or test", where, split_name);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: split \"%.64s\", expected train, validation or test", where,
+                   split_name);
   *split = (data_split)found;
   example_reset(out, id);
-  json_array_foreach(segments, k, segment)
-    SS_TRY(take_segment(segment, k, where, out, error));
+  json_array_foreach(segments, k, segment) SS_TRY(take_segment(segment, k, where, out, error));
   SS_TRY(take_extras(row, where, out, error));
   ss_status status = example_finish(out, error);
   return status == SS_OK ? SS_OK : ss_error_context(error, "%s", where);
@@ -130,7 +134,8 @@ ss_status jsonl_parse_row(const char *text, int64_t n, const char *where, exampl
   json_error_t problem;
   json_t *row = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &problem);
   if (row == NULL)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: no JSON at byte %d: %s", where, problem.position, problem.text);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: no JSON at byte %d: %s", where, problem.position,
+                   problem.text);
   ss_status status = take_row(row, where, out, split, error);
   json_decref(row);
   return status;
