@@ -257,6 +257,15 @@ static void steps_are_compared_in_order(void **state) {
   assert_int_equal(s->item.steps_correct, 0);
   assert_int_equal(s->item.headers_exact, 0);
   assert_true(s->item.correct);
+  // A step too many: every gold step is there, yet the derivation is not the gold one.
+  score_output(s, "<[><#0><:>1+2=3<#2><[><#1><#2><:>3*3=9<#3><[><#3><:>9*1=9<#4><[><=><#4><:>9<eos>", true, 0,
+               DECODE_STOP_EOS);
+  eval_result *result = calloc(1, sizeof *result);
+  eval_result_add(result, &s->item);
+  assert_int_equal(result->all.steps_correct, 2);
+  assert_int_equal(result->all.correct, 1);
+  assert_int_equal(result->all.derivations_exact, 0);
+  free(result);
 }
 
 static void cut_off_answers_do_not_count(void **state) {
@@ -363,6 +372,7 @@ static void lines_are_written_in_order(void **state) {
   eval_items_file items;
   eval_item_queue queue;
   const int64_t orders[] = {2, 0, 3, 1, 4};
+  unlink(test_path(path, "items.jsonl"));
   assert_ok(eval_items_open(&items, test_path(path, "items.jsonl"), &error));
   eval_item_queue_start(&queue, items.file);
   for (size_t k = 0; k < 5; k++) {

@@ -279,9 +279,10 @@ static void expressions_are_read_and_skipped(void **state) {
   fixture *f = *state;
   ss_error error = {0};
   char path[TEST_PATH];
-  test_write(path, "expressions.txt",
-             "1+2=\n\n(7-9)*[2+1]\nspam\n1/0\n2^3\n"
-             "1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1\n1/3*3*0.005\r\n50%*3");
+  test_write(
+      path, "expressions.txt",
+      "1+2=\n\n(7-9)*[2+1]\nspam\n1/0\n2^3\n"
+      "1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1\n1/3*3*0.005\r\n1/3*3*5\n50%*3");
   expression_list *list = NULL;
   assert_ok(expression_list_open(&list, path, &f->config, f->vocabulary, ARM_SPAN, 16, N_POSITIONS, &error));
   example content = {0};
@@ -292,8 +293,9 @@ static void expressions_are_read_and_skipped(void **state) {
   } expected[] = {{1, "3", "\"exact\":\"3\""},
                   {3, "-6", "\"exact\":\"-6\""},
                   {8, "0.0049995", "\"exact\":\"0.005\""},
-                  {9, "1.5", "\"exact\":\"1.5\""}};
-  for (size_t k = 0; k < 4; k++) {
+                  {9, "4.9995", "\"exact\":\"5\""},
+                  {10, "1.5", "\"exact\":\"1.5\""}};
+  for (size_t k = 0; k < 5; k++) {
     int64_t index = 0;
     bool done = false;
     assert_ok(expression_list_next(list, &content, &annotated, &index, &done, &error));
@@ -316,6 +318,17 @@ static void expressions_are_read_and_skipped(void **state) {
     assert_int_equal(json_integer_value(json_object_get(entry, "line")), lines[k]);
     assert_string_equal(json_string_value(json_object_get(entry, "kind")), kinds[k]);
   }
+  json_decref(skipped);
+  expression_list_close(list);
+  // Too long for the model: only what fits is asked.
+  assert_ok(expression_list_open(&list, path, &f->config, f->vocabulary, ARM_SPAN, 16, 30, &error));
+  assert_ok(expression_list_next(list, &content, &annotated, &index, &done, &error));
+  assert_int_equal(index, 1);
+  assert_ok(expression_list_next(list, &content, &annotated, &index, &done, &error));
+  assert_int_equal(index, 10);
+  skipped = expression_list_skipped(list);
+  assert_non_null(
+      strstr(json_string_value(json_object_get(json_array_get(skipped, 0), "reason")), "30 positions"));
   json_decref(skipped);
   expression_list_close(list);
   example_free(&content);
