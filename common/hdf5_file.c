@@ -85,6 +85,7 @@ static ss_status new_handle(ss_hdf5 **out, const char *path, bool writing, ss_er
 // nobody else knows, and some network file systems have none).
 static hid_t access_properties(void) {
   hid_t properties = H5Pcreate(H5P_FILE_ACCESS);
+  H5Pset_fclose_degree(properties, H5F_CLOSE_STRONG);
   H5Pset_libver_bounds(properties, H5F_LIBVER_V110, H5F_LIBVER_V110);
 #if H5_VERSION_GE(1, 10, 7)
   H5Pset_file_locking(properties, false, true);
@@ -125,14 +126,14 @@ ss_status ss_hdf5_create(ss_hdf5 **out, const char *path, const char *format, in
   return SS_OK;
 }
 
-// Closes a file being written. One that cannot be flushed (a full disk) cannot be closed either: closing it
-// would leave the library with half a file, so its handle is given up and only its space is returned.
+// Closes a file being written. One that cannot be flushed (a full disk) must not be closed: the library would be
+// left with half a file and crash later. Its handle is given up, which costs some memory, a descriptor and an inode
+// until the process ends, and its space on disk is returned.
 static ss_status close_written(ss_hdf5 *file, ss_error *error) {
   hid_t handle = file->file;
   file->file = H5I_INVALID_HID;
   if (H5Fflush(handle, H5F_SCOPE_LOCAL) < 0) {
     ss_status status = hdf5_fail(error, file, "write the file", NULL);
-    // Should this fail too, the space comes back when the process ends.
     return truncate(file->temporary, 0) == 0 ? status : SS_ERROR_IO;
   }
   return H5Fclose(handle) < 0 ? hdf5_fail(error, file, "write the file", NULL) : SS_OK;
