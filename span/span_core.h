@@ -476,11 +476,16 @@ SPAN_FUNCTION int32_t span_token_allowed(const span_tracker *tracker, int32_t to
   return segment > last && segment < layout->n_segment - 1;
 }
 
-// The token that `--constrain` writes for `token`: a step's closing anchor becomes the segment's own id.
+// The token that `--constrain` writes for `token`: a closing anchor becomes the segment's own id.
 SPAN_FUNCTION int32_t span_corrected(const span_tracker *tracker, int32_t token) {
-  if (tracker->state == SPAN_STATE_BODY && span_is_anchor(&tracker->tokens, token))
-    return span_own_anchor(tracker, tracker->layout.n_segment - 1);
-  return token;
+  // Without headers an anchor between segments is an empty segment's.
+  int32_t s = tracker->state == SPAN_STATE_BODY                           ? tracker->layout.n_segment - 1
+              : !tracker->headers && tracker->state == SPAN_STATE_BETWEEN ? tracker->layout.n_segment
+                                                                          : -1;
+  if (s < 0 || tracker->anchor_offset + s >= tracker->tokens.n_anchor ||
+      !span_is_anchor(&tracker->tokens, token))
+    return token;
+  return span_own_anchor(tracker, s);
 }
 
 #endif
