@@ -38,17 +38,18 @@ static int64_t count_kind(const json_t *skipped, const char *kind) {
 }
 
 // Strict and rounded accuracy, and what the lines that could not be asked do to them.
-static void say_accuracy(json_t *notes, const eval_result *result, const json_t *skipped) {
+static void say_accuracy(json_t *notes, const eval_result *result, int64_t decimals, const json_t *skipped) {
   int64_t items = result->all.items, right = (int64_t)(result->all.score_sum + 0.5);
   int64_t unasked = count_kind(skipped, "cannot ask"), worthless = count_kind(skipped, "no value");
   double low, high;
   wilson_interval(right, items, &low, &high);
   note(notes,
-       "%s: %lld expressions; right digit for digit %.1f%%, right after rounding half away from zero to two "
-       "decimals "
-       "%.1f%% (%.1f-%.1f).",
-       result->label, (long long)items, 100.0 * (double)result->all.correct / (double)items,
-       100.0 * (double)right / (double)items, 100 * low, 100 * high);
+       "%s: %lld expressions; right digit for digit (quotients to %lld decimals) %.1f%%; the exact value "
+       "after rounding half "
+       "away from zero to two decimals %.1f%% (%.1f-%.1f).",
+       result->label, (long long)items, (long long)decimals,
+       100.0 * (double)result->all.correct / (double)items, 100.0 * (double)right / (double)items, 100 * low,
+       100 * high);
   if (unasked > 0)
     note(notes, "%s: %lld lines could not be asked; counted as wrong they make it %.1f%% and %.1f%% of %lld.",
          result->label, (long long)unasked, 100.0 * (double)result->all.correct / (double)(items + unasked),
@@ -77,7 +78,7 @@ static ss_status evaluate_list(void *user, const eval_request *request, eval_res
                      request->label, reason == NULL ? "" : ": ", reason == NULL ? "" : reason);
   }
   if (status == SS_OK) {
-    say_accuracy(run->notes, result, skipped);
+    say_accuracy(run->notes, result, options->arithmetic.division_decimals, skipped);
     json_object_set(extra, "skipped", skipped);
   }
   json_decref(skipped);
