@@ -45,8 +45,7 @@ static void say_accuracy(json_t *notes, const eval_result *result, int64_t decim
   wilson_interval(right, items, &low, &high);
   note(notes,
        "%s: %lld expressions; right digit for digit (quotients to %lld decimals) %.1f%%; the exact value "
-       "after rounding half "
-       "away from zero to two decimals %.1f%% (%.1f-%.1f).",
+       "after rounding half away from zero to two decimals %.1f%% (%.1f-%.1f).",
        result->label, (long long)items, (long long)decimals,
        100.0 * (double)result->all.correct / (double)items, 100.0 * (double)right / (double)items, 100 * low,
        100 * high);
