@@ -205,12 +205,6 @@ static void test_flipped_bit(void **state) {
   assert_refused(store_open(&opened, path, true, &error), SS_ERROR_INPUT, "missing");
 }
 
-// Read by the leak sanitizer: the HDF5 library leaks while it refuses a damaged file.
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void) {
-  return "leak:libhdf5";
-}
-
 // One epoch of every arm from a damaged store: errors or rows in range.
 static void read_damaged(store *opened) {
   ss_error error = {0};
