@@ -197,13 +197,13 @@ quickstart: deps
 	@bash configs/quickstart/run.sh
 
 base: all
-	./selfspan train --config configs/base.yaml
+	@bash configs/base/run.sh
 
 bench: all
 	./selfspan bench train --device cpu
 	./selfspan bench decode --device cpu
 
-notebook: all
+notebook: all venv
 	./selfspan export notebook --run runs/quickstart
 
 clean:

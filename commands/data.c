@@ -281,8 +281,8 @@ static ss_status run_command(const data_options *options, const data_task *task,
 }
 
 static const char examples[] =
-    "  selfspan data arithmetic --config configs/data-arithmetic-quickstart.yaml --out runs/data\n"
-    "  selfspan data arithmetic --config configs/data-arithmetic-wide.yaml --out runs/wide --set "
+    "  selfspan data arithmetic --config configs/quickstart/data.yaml --out runs/data\n"
+    "  selfspan data arithmetic --config configs/arithmetic-wide.yaml --out runs/wide --set "
     "data.train=1000\n"
     "  selfspan data arithmetic --config FILE --out runs/data --exclude test-expressions.txt\n"
     "  selfspan data jsonl --set jsonl.path=rows.jsonl --out runs/rows --set jsonl.on_error=skip\n"

@@ -138,6 +138,8 @@ static ss_status run_model(generate_run *run, ss_device *device, ss_error *error
   if (status == SS_OK)
     status = decoder_create(&decoder, file.model, file.vocabulary, file.arm, &file.policy, &decode,
                             gpt_get_config(file.model)->n_positions, error);
+  if (status == SS_OK && run->options->stream)
+    decoder_set_watch(decoder, generate_stream, run);
   decode_statistics statistics = {0};
   if (status == SS_OK)
     status = decoder_run(decoder, next_request, take_result, run, &statistics, error);
@@ -192,6 +194,7 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
       {"prompt-file", SS_OPTION_STRING, &options->prompt_file, "FILE", "a text, one context segment a line"},
       {"jsonl", SS_OPTION_STRING, &options->jsonl, "FILE", "prompts as rows of the jsonl task"},
       {"show-spans", SS_OPTION_FLAG, &options->show_spans, NULL, "what each step references and reads"},
+      {"stream", SS_OPTION_FLAG, &options->stream, NULL, "print tokens as they come, before the table"},
       {"temperature", SS_OPTION_REAL, &temperature, "T",
        "sampling temperature (decode.temperature); 0: greedy"},
       {"constrain", SS_OPTION_FLAG, &options->constrain, NULL, "forbid malformed headers (decode.constrain)"},
@@ -217,6 +220,8 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
   if (options->model == NULL)
     return ss_fail(error, SS_ERROR_USAGE,
                    "--model is missing: the file of a trained model, e.g. RUN/model.h5");
+  if (options->stream && options->json)
+    return ss_fail(error, SS_ERROR_USAGE, "--stream and --json exclude each other");
   if (options->expressions.count == 0 && options->prompt_file == NULL && options->jsonl == NULL)
     return ss_fail(error, SS_ERROR_USAGE, "no prompt: give --expression, --prompt-file or --jsonl");
   if (options->threads < 0 || options->threads > 1024)

@@ -16,7 +16,7 @@
 typedef struct {
   const char *model, *prompt_file, *jsonl, *device;
   ss_string_list expressions, assignments;
-  bool show_spans, constrain, json;
+  bool show_spans, stream, constrain, json;
   int64_t threads;
   decode_options decode;
   span_keys span;  // only to check --set
@@ -34,7 +34,8 @@ typedef struct {
   const model_file *file;
   generate_prompt *prompts;
   int64_t n_prompt, prompt_capacity, n_asked;
-  json_t *list;  // one object a prompt with --json, else NULL
+  json_t *list;    // one object a prompt with --json, else NULL
+  bool in_header;  // --stream: between <[> and <:>
 } generate_run;
 
 // An empty prompt at the end; valid until the next call.
@@ -43,5 +44,8 @@ ss_status generate_prompt_add(generate_run *run, generate_prompt **out, ss_error
 // Prints one finished sequence, or appends it to run->list.
 ss_status generate_show(generate_run *run, const generate_prompt *prompt, const decode_result *result,
                         ss_error *error);
+
+// Prints one generated token as it comes (a decode_watch; user: the generate_run). Segments end their line.
+void generate_stream(void *user, int64_t index, int32_t token, int32_t rows);
 
 #endif

@@ -186,6 +186,24 @@ static ss_status append_json(generate_run *run, const generate_prompt *prompt, c
   return status;
 }
 
+void generate_stream(void *user, int64_t index, int32_t token, int32_t rows) {
+  generate_run *run = user;
+  const vocabulary *vocabulary = run->file->vocabulary;
+  const span_tokens *special = vocabulary_span_tokens(vocabulary);
+  char *text = NULL;
+  (void)index;
+  (void)rows;
+  // A token that cannot be shown is left to the table that follows, which reports the failure.
+  if (vocabulary_decode(vocabulary, &token, 1, false, &text, NULL) == SS_OK)
+    fputs(text, stdout);
+  free(text);
+  if (token == special->open || token == special->colon)
+    run->in_header = token == special->open;
+  if (token == special->eos || (!run->in_header && span_is_anchor(special, token)))
+    putchar('\n');
+  fflush(stdout);
+}
+
 ss_status generate_show(generate_run *run, const generate_prompt *prompt, const decode_result *result,
                         ss_error *error) {
   if (run->list != NULL)

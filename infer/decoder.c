@@ -23,6 +23,8 @@ struct decoder {
   int64_t slot_rows;
   int32_t vocab_size;
   decode_slot *slots;  // [max_batch]
+  decode_watch watch;
+  void *watch_user;
 
   // The batch under construction; all grown on demand.
   int32_t *tokens, *positions, *cache_rows;  // [row_capacity]
@@ -93,6 +95,11 @@ ss_status decoder_create(decoder **out, gpt *model, const vocabulary *vocabulary
   }
   *out = made;
   return SS_OK;
+}
+
+void decoder_set_watch(decoder *decoder, decode_watch watch, void *user) {
+  decoder->watch = watch;
+  decoder->watch_user = user;
 }
 
 void decoder_free(decoder *decoder) {
@@ -282,6 +289,8 @@ static ss_status advance(decoder *decoder, decode_sink sink, void *user, decode_
     bool finished;
     decode_stop stop = DECODE_STOP_EOS;
     decode_slot_push(slot, token, log_probability, &finished, &stop);
+    if (decoder->watch != NULL && !(finished && stop == DECODE_STOP_ANCHORS))
+      decoder->watch(decoder->watch_user, slot->request.index, token, slot->next_rows);
     if (!finished)
       continue;
     slot->active = false;

@@ -87,6 +87,10 @@ typedef ss_status (*decode_source)(void *user, decode_request *request, bool *do
 // Takes a finished sequence; the result's arrays are freed after it returns. Order: by completion.
 typedef ss_status (*decode_sink)(void *user, const decode_result *result, ss_error *error);
 
+// Called with every generated token as it is appended, and the rows that its query read. Set before decoder_run; NULL: off.
+typedef void (*decode_watch)(void *user, int64_t index, int32_t token, int32_t rows);
+void decoder_set_watch(decoder *decoder, decode_watch watch, void *user);
+
 // Decodes everything that `source` yields. A prompt that cannot fit is an error naming both lengths.
 ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, void *user,
                       decode_statistics *statistics, ss_error *error);

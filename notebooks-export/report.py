@@ -53,7 +53,7 @@ axes[0].set(xlabel="attended rows per example", ylabel="answer accuracy", ylim=(
 axes[0].legend()
 with h5py.File(run / "results.h5") as results:
     for arm in arms:
-        group = results["arms"][arm.replace("/", "-")]
+        group = results["items"][arm.replace("/", "-")]
         operators, correct = group["group"][:], group["correct"][:]
         values = np.unique(operators)
         axes[1].plot(values, [correct[operators == v].mean() for v in values], "o-", color=color[arm], label=arm)

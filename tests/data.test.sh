@@ -13,7 +13,7 @@ check() { # check NAME CONDITION...
     failed=1
   fi
 }
-quick=(--config configs/data-arithmetic-quickstart.yaml --quiet)
+quick=(--config configs/quickstart/data.yaml --quiet)
 
 # A run that would take minutes, stopped by SIGNAL once it has begun to write.
 interrupt() {

@@ -217,7 +217,7 @@ static void the_command_writes_equal_bytes(void **state) {
   char one[TEST_PATH], two[TEST_PATH], path[2 * TEST_PATH];
   test_path(one, "one");
   test_path(two, "deeper/two");
-  char *config = "configs/data-arithmetic-quickstart.yaml";
+  char *config = "configs/quickstart/data.yaml";
   assert_ok(run_data(&error, "arithmetic", "--config", config, "--out", one, "--threads", "1", "--quiet",
                      "--set", "data.train=3000", "--set", "data.validation=100", "--set", "data.test=200",
                      NULL));
@@ -256,7 +256,7 @@ static void failures_leave_nothing(void **state) {
   ss_error error = {0};
   char out[TEST_PATH];
   test_path(out, "absent");
-  char *config = "configs/data-arithmetic-quickstart.yaml";
+  char *config = "configs/quickstart/data.yaml";
   assert_refused(run_data(&error, "arithmetic", "--config", config, "--out", out, "--quiet", "--set",
                           "data.n_anchor=5", "--set", "data.train=100", NULL),
                  SS_ERROR_LIMIT, "but the vocabulary has 5 anchors");
