@@ -7,6 +7,7 @@
 
 #include "commands/commands.h"
 #include "common/cli.h"
+#include "common/file.h"
 #include "common/memory.h"
 #include "eval/evaluate.h"
 #include "train/trainer.h"
@@ -39,11 +40,15 @@ typedef struct {
   eval_request request;
 } generation;
 
-static ss_status open_generation(generation *generation, const train_settings *settings, const span_policy *policy,
-                                 ss_error *error) {
+static ss_status open_generation(generation *generation, const train_settings *settings,
+                                 const span_policy *policy, ss_error *error) {
   char *path = NULL;
   SS_TRY(ss_format(&path, error, "%s/validation.h5", settings->train.data));
-  ss_status status = store_open(&generation->data, path, true, error);
+  ss_status status = SS_OK;
+  if (!ss_file_exists(path))
+    status = ss_fail(error, SS_ERROR_IO, "%s: no such file; train.data must name a dataset's folder", path);
+  else
+    status = store_open(&generation->data, path, true, error);
   free(path);
   SS_TRY(status);
   eval_request *request = &generation->request;
@@ -84,8 +89,9 @@ static void print_notice(void *user, const char *message) {
 }
 
 static void print_outcome(const train_settings *settings, const train_outcome *outcome) {
-  printf("%s: %lld steps, %lld examples, %.2fM tokens in %.1f s", settings->train.out, (long long)outcome->steps,
-         (long long)outcome->examples, 1e-6 * (double)outcome->tokens, outcome->train_seconds);
+  printf("%s: %lld steps, %lld examples, %.2fM tokens in %.1f s", settings->train.out,
+         (long long)outcome->steps, (long long)outcome->examples, 1e-6 * (double)outcome->tokens,
+         outcome->train_seconds);
   printf("; training loss %.4f", outcome->train_loss);
   if (outcome->validation_loss == outcome->validation_loss)
     printf(", validation loss %.4f", outcome->validation_loss);
@@ -125,8 +131,9 @@ static ss_status run(const train_options *options, const ss_key_group *groups, t
   request.notice = print_notice;
   json_t *resolved = ss_config_json(groups);
   ss_device *device = NULL;
-  ss_status status = resolved != NULL ? train_config_check(&settings->train, error)
-                                      : ss_fail(error, SS_ERROR_MEMORY, "out of memory for the configuration");
+  ss_status status = resolved != NULL
+                         ? train_config_check(&settings->train, error)
+                         : ss_fail(error, SS_ERROR_MEMORY, "out of memory for the configuration");
   request.resolved = resolved;
   if (status == SS_OK)
     status = ss_device_open(&device, options->device, (int)options->threads, error);
@@ -159,10 +166,10 @@ static ss_status run(const train_options *options, const ss_key_group *groups, t
 }
 
 static const char examples[] =
-    "  selfspan train --config configs/base.yaml\n"
-    "  selfspan train --config configs/quickstart-train.yaml --set train.arm=span --out runs/span\n"
-    "  selfspan train --config configs/quickstart-train.yaml --set train.arm=span --out runs/span --resume\n"
-    "  selfspan train --config configs/base.yaml --set train.steps=100 --out runs/trial --force --json\n";
+    "  selfspan train --config configs/base/train.yaml\n"
+    "  selfspan train --config configs/quickstart/train.yaml --set train.arm=span --out runs/span\n"
+    "  selfspan train --config configs/quickstart/train.yaml --set train.arm=span --out runs/span --resume\n"
+    "  selfspan train --config configs/base/train.yaml --set train.steps=100 --out runs/trial --force --json\n";
 
 ss_status ss_command_train(int argc, char **argv, ss_error *error) {
   train_options options;
@@ -174,23 +181,25 @@ ss_status ss_command_train(int argc, char **argv, ss_error *error) {
                                  {gpt_config_keys, &settings->model},
                                  {span_policy_keys, &settings->span},
                                  {NULL, NULL}};
-  const ss_option table[] = {
-      {"config", SS_OPTION_STRING, &options.config, "FILE", "YAML file of train.*, model.* and span.* keys"},
-      {"set", SS_OPTION_LIST, &options.assignments, "KEY=VALUE", "override one key (repeatable)"},
-      {"out", SS_OPTION_STRING, &options.out, "DIR", "run folder (train.out)"},
-      {"resume", SS_OPTION_FLAG, &options.resume, NULL, "continue from the run's newest good checkpoint"},
-      {"force", SS_OPTION_FLAG, &options.force, NULL, "replace an earlier run in the folder"},
-      {"device", SS_OPTION_STRING, &options.device, "NAME", "cpu or cuda (default cpu)"},
-      {"threads", SS_OPTION_INT, &options.threads, "N", "CPU threads; 0: all (the result does not depend on it)"},
-      {"json", SS_OPTION_FLAG, &options.json, NULL, "print the outcome as JSON"},
-      {"quiet", SS_OPTION_FLAG, &options.quiet, NULL, "no progress, no summary"},
-      {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line = {"train",
-                                "Trains a model from scratch or from a base, for one arm, with resumable checkpoints.",
-                                "selfspan train --config FILE [--set KEY=VALUE]... [--out DIR] [options]",
-                                table,
-                                groups,
-                                examples};
+  const ss_option table[] =
+      {{"config", SS_OPTION_STRING, &options.config, "FILE", "YAML file of train.*, model.* and span.* keys"},
+       {"set", SS_OPTION_LIST, &options.assignments, "KEY=VALUE", "override one key (repeatable)"},
+       {"out", SS_OPTION_STRING, &options.out, "DIR", "run folder (train.out)"},
+       {"resume", SS_OPTION_FLAG, &options.resume, NULL, "continue from the run's newest good checkpoint"},
+       {"force", SS_OPTION_FLAG, &options.force, NULL, "replace an earlier run in the folder"},
+       {"device", SS_OPTION_STRING, &options.device, "NAME", "cpu or cuda (default cpu)"},
+       {"threads", SS_OPTION_INT, &options.threads, "N",
+        "CPU threads; 0: all (the result does not depend on it)"},
+       {"json", SS_OPTION_FLAG, &options.json, NULL, "print the outcome as JSON"},
+       {"quiet", SS_OPTION_FLAG, &options.quiet, NULL, "no progress, no summary"},
+       {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_command_line line =
+      {"train",
+       "Trains a model from scratch or from a base, for one arm, with resumable checkpoints.",
+       "selfspan train --config FILE [--set KEY=VALUE]... [--out DIR] [options]",
+       table,
+       groups,
+       examples};
   bool help = false;
   ss_status status = ss_cli_parse(&line, argc, argv, NULL, &help, error);
   if (status == SS_OK && !help) {

@@ -56,7 +56,8 @@ static void free_model(fixture *made) {
 
 static float *download(const fixture *made, const float *from) {
   float *host = calloc((size_t)made->n, sizeof *host);
-  assert_int_equal(made->device->ops->download(made->device, host, from, (size_t)made->n * sizeof *host), SS_OK);
+  assert_int_equal(made->device->ops->download(made->device, host, from, (size_t)made->n * sizeof *host),
+                   SS_OK);
   return host;
 }
 
@@ -66,7 +67,8 @@ static void set_gradients(const fixture *made, float *host, int64_t step) {
   for (int64_t i = 0; i < made->n; i++)
     host[i] = (float)ss_random_normal(&random);
   assert_int_equal(made->device->ops->upload(made->device, gpt_gradients(made->model), host,
-                                             (size_t)made->n * sizeof *host), SS_OK);
+                                             (size_t)made->n * sizeof *host),
+                   SS_OK);
 }
 
 typedef struct {
@@ -75,7 +77,8 @@ typedef struct {
 } reference;
 
 static reference make_reference(const fixture *made) {
-  reference made_reference = {calloc((size_t)made->n, sizeof(double)), calloc((size_t)made->n, sizeof(double)),
+  reference made_reference = {calloc((size_t)made->n, sizeof(double)),
+                              calloc((size_t)made->n, sizeof(double)),
                               calloc((size_t)made->n, sizeof(double)), calloc((size_t)made->n, sizeof(bool))};
   float *start = download(made, gpt_parameters(made->model));
   for (int64_t i = 0; i < made->n; i++)
@@ -109,7 +112,8 @@ static void free_reference(reference *made) {
 #define EPSILON 1e-8
 
 // Loshchilov and Hutter's algorithm 2, as PyTorch's AdamW orders it: decay first.
-static void reference_step(const fixture *made, reference *r, const float *gradients, int64_t step, double scale) {
+static void reference_step(const fixture *made, reference *r, const float *gradients, int64_t step,
+                           double scale) {
   for (int64_t i = 0; i < made->n; i++) {
     double g = scale * gradients[i];
     r->weight[i] *= 1 - RATE * (r->decay[i] ? DECAY : 0);
@@ -172,7 +176,8 @@ static void adamw_skips_what_is_not_finite(void **state) {
   set_gradients(&made, gradients, 1);
   assert_ok(optimizer_step(adamw, RATE, 1, 1, 0, &norm, &skipped, &error));
   assert_false(skipped);
-  const float *places[3] = {gpt_parameters(made.model), optimizer_first_moment(adamw), optimizer_second_moment(adamw)};
+  const float *places[3] = {gpt_parameters(made.model), optimizer_first_moment(adamw),
+                            optimizer_second_moment(adamw)};
   float *before[3];
   for (int k = 0; k < 3; k++)
     before[k] = download(&made, places[k]);
@@ -181,7 +186,8 @@ static void adamw_skips_what_is_not_finite(void **state) {
     set_gradients(&made, gradients, 2);
     gradients[k * (made.n - 1) / 2] = poisons[k];
     assert_int_equal(made.device->ops->upload(made.device, gpt_gradients(made.model), gradients,
-                                              (size_t)made.n * sizeof *gradients), SS_OK);
+                                              (size_t)made.n * sizeof *gradients),
+                     SS_OK);
     assert_ok(optimizer_step(adamw, RATE, 2, 1, 1.0, &norm, &skipped, &error));
     assert_true(skipped);
     assert_false(isfinite(norm));

@@ -23,7 +23,8 @@ static curve undisturbed(const char *name) {
   return made;
 }
 
-static void assert_same_run(const curve *expected, const train_fixture *fixture, const train_outcome *outcome) {
+static void assert_same_run(const curve *expected, const train_fixture *fixture,
+                            const train_outcome *outcome) {
   assert_string_equal(outcome->parameters_hash, expected->outcome.parameters_hash);
   assert_int_equal(outcome->examples, expected->outcome.examples);
   assert_int_equal(outcome->tokens, expected->outcome.tokens);
@@ -388,12 +389,18 @@ static void training_starts_from_a_base(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(resume_after_any_micro_batch),     cmocka_unit_test(resume_again_and_again),
-      cmocka_unit_test(resume_after_interrupted_validation), cmocka_unit_test(resume_after_a_kill),
-      cmocka_unit_test(threads_do_not_matter),            cmocka_unit_test(accumulation_weighs_targets),
-      cmocka_unit_test(not_finite_steps_are_skipped),     cmocka_unit_test(skipped_steps_survive_a_resume),
-      cmocka_unit_test(too_many_skipped_steps_stop),      cmocka_unit_test(early_stopping_ends_with_the_best),
-      cmocka_unit_test(early_stopping_survives_resumes),  cmocka_unit_test(time_limit_stops),
+      cmocka_unit_test(resume_after_any_micro_batch),
+      cmocka_unit_test(resume_again_and_again),
+      cmocka_unit_test(resume_after_interrupted_validation),
+      cmocka_unit_test(resume_after_a_kill),
+      cmocka_unit_test(threads_do_not_matter),
+      cmocka_unit_test(accumulation_weighs_targets),
+      cmocka_unit_test(not_finite_steps_are_skipped),
+      cmocka_unit_test(skipped_steps_survive_a_resume),
+      cmocka_unit_test(too_many_skipped_steps_stop),
+      cmocka_unit_test(early_stopping_ends_with_the_best),
+      cmocka_unit_test(early_stopping_survives_resumes),
+      cmocka_unit_test(time_limit_stops),
       cmocka_unit_test(training_starts_from_a_base),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,7 +69,8 @@ static void damaged_checkpoints_are_passed_over(void **state) {
     fixture.resume = true;
     fixture.config.keep = 1;  // a damaged checkpoint must not count among the last
     fixture.sabotage.stop_at = 2;
-    assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_INTERRUPTED, "interrupted after step 10");
+    assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_INTERRUPTED,
+                   "interrupted after step 10");
     assert_non_null(strstr(fixture.notices, "passed over: "));
     assert_non_null(strstr(fixture.notices, "step_00000012.h5"));
     assert_int_equal(train_fixture_checkpoints(&fixture), 1);
@@ -90,7 +91,8 @@ static void all_damaged_is_an_error(void **state) {
   for (int step = 6; step <= STEPS; step += 3)
     test_flip_bit(checkpoint(&fixture, step, path), 3000, 1);
   fixture.resume = true;
-  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_INPUT, "none of the 3 checkpoints is whole");
+  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_INPUT,
+                 "none of the 3 checkpoints is whole");
   assert_int_equal(train_fixture_checkpoints(&fixture), 3);
   train_fixture_close(&fixture);
 }
@@ -106,7 +108,8 @@ static void full_disk_keeps_older_checkpoints(void **state) {
   train_fixture_close(&fixture);
   train_fixture_open(&fixture, "disk_full", STEPS, 1);
   fixture.sabotage.stop_at = 12;
-  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_INTERRUPTED, "interrupted after step 6");
+  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_INTERRUPTED,
+                 "interrupted after step 6");
   fixture.sabotage.stop_at = 0;
   fixture.resume = true;
   struct rlimit old, small;
@@ -138,14 +141,15 @@ static void other_configurations_are_refused(void **state) {
   finished_run(&fixture, "other", &outcome);
   fixture.resume = true;
   train_fixture same = fixture;
-#define REFUSED(assignment, part)                                                               \
-  do {                                                                                          \
-    fixture = same;                                                                             \
-    assignment;                                                                                 \
-    assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_USAGE, part);        \
-    assert_int_equal(train_fixture_checkpoints(&fixture), 3);                                   \
+#define REFUSED(assignment, part)                                                        \
+  do {                                                                                   \
+    fixture = same;                                                                      \
+    assignment;                                                                          \
+    assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_USAGE, part); \
+    assert_int_equal(train_fixture_checkpoints(&fixture), 3);                            \
   } while (0)
-  REFUSED(fixture.config.arm = ARM_DENSE, "cannot resume: train.arm is \"dense\" now, the run was started with \"span\"");
+  REFUSED(fixture.config.arm = ARM_DENSE,
+          "cannot resume: train.arm is \"dense\" now, the run was started with \"span\"");
   REFUSED(fixture.config.batch_examples = 4, "train.batch_examples is 4 now, the run was started with 3");
   REFUSED(fixture.config.accumulate = 1, "train.accumulate");
   REFUSED(fixture.config.learning_rate = 0.5, "train.learning_rate is 0.5 now");
@@ -221,7 +225,8 @@ static void earlier_runs_are_refused(void **state) {
   train_outcome whole, outcome;
   char path[2 * TEST_PATH];
   finished_run(&fixture, "earlier", &whole);
-  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_USAGE, "earlier/metrics.csv: exists");
+  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_USAGE,
+                 "earlier/metrics.csv: exists");
   assert_int_equal(unlink(train_fixture_path(&fixture, "metrics.csv", path)), 0);
   assert_int_equal(unlink(train_fixture_path(&fixture, "model.h5", path)), 0);
   assert_int_equal(unlink(train_fixture_path(&fixture, "train.json", path)), 0);
@@ -311,7 +316,8 @@ static void metrics_are_cut_at_a_step(void **state) {
   assert_int_equal(strlen(last), strlen("\n6,0,0,0,0,0,0,0,0,0,0,0,,\n8,0,0,0,0,0,0,0,0,0,0,0,1.25,\n"));
   free(text);
   test_write(path, "metrics.csv", "step,loss\n1,2\n");
-  assert_refused(metrics_open(&file, path, 7, &error), SS_ERROR_INPUT, "metrics.csv: line 1 is not the header");
+  assert_refused(metrics_open(&file, path, 7, &error), SS_ERROR_INPUT,
+                 "metrics.csv: line 1 is not the header");
 }
 
 static void state_survives_json(void **state) {
@@ -333,19 +339,26 @@ static void state_survives_json(void **state) {
   assert_refused(train_state_from_json(&after, json, "x.h5", &error), SS_ERROR_INPUT,
                  "x.h5: training state: field 'targets' is missing");
   json_object_set_new(json, "targets", json_string("many"));
-  assert_refused(train_state_from_json(&after, json, "x.h5", &error), SS_ERROR_INPUT, "'targets' is malformed");
+  assert_refused(train_state_from_json(&after, json, "x.h5", &error), SS_ERROR_INPUT,
+                 "'targets' is malformed");
   assert_refused(train_state_from_json(&after, NULL, "x.h5", &error), SS_ERROR_INPUT, "is missing");
   json_decref(json);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(last_checkpoints_are_kept),        cmocka_unit_test(damaged_checkpoints_are_passed_over),
-      cmocka_unit_test(all_damaged_is_an_error),          cmocka_unit_test(full_disk_keeps_older_checkpoints),
-      cmocka_unit_test(other_configurations_are_refused), cmocka_unit_test(other_data_is_refused),
-      cmocka_unit_test(constant_runs_may_be_prolonged),   cmocka_unit_test(earlier_runs_are_refused),
-      cmocka_unit_test(one_process_a_folder),             cmocka_unit_test(unwritable_folders_are_refused),
-      cmocka_unit_test(metrics_are_cut_at_a_step),        cmocka_unit_test(state_survives_json),
+      cmocka_unit_test(last_checkpoints_are_kept),
+      cmocka_unit_test(damaged_checkpoints_are_passed_over),
+      cmocka_unit_test(all_damaged_is_an_error),
+      cmocka_unit_test(full_disk_keeps_older_checkpoints),
+      cmocka_unit_test(other_configurations_are_refused),
+      cmocka_unit_test(other_data_is_refused),
+      cmocka_unit_test(constant_runs_may_be_prolonged),
+      cmocka_unit_test(earlier_runs_are_refused),
+      cmocka_unit_test(one_process_a_folder),
+      cmocka_unit_test(unwritable_folders_are_refused),
+      cmocka_unit_test(metrics_are_cut_at_a_step),
+      cmocka_unit_test(state_survives_json),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,8 +10,8 @@
 static train_sabotage *active;
 static const ss_ops *true_ops;
 
-static ss_status sabotaged_loss(ss_device *device, ss_tensor losses, ss_tensor correct, ss_tensor dh, ss_tensor dwte,
-                                ss_tensor h, ss_tensor wte, ss_tensor targets, float scale) {
+static ss_status sabotaged_loss(ss_device *device, ss_tensor losses, ss_tensor correct, ss_tensor dh,
+                                ss_tensor dwte, ss_tensor h, ss_tensor wte, ss_tensor targets, float scale) {
   ss_status status = true_ops->classifier_loss(device, losses, correct, dh, dwte, h, wte, targets, scale);
   if (dh.data == NULL)  // validation
     return status;
@@ -95,7 +95,9 @@ static ss_status score(void *user, gpt *model, double *accuracy, int64_t *items,
     return ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted while scoring");
   }
   float first = 0;
-  assert_int_equal(fixture->device->ops->download(fixture->device, &first, gpt_parameters(model), sizeof first), SS_OK);
+  assert_int_equal(fixture->device->ops->download(fixture->device, &first, gpt_parameters(model),
+                                                  sizeof first),
+                   SS_OK);
   *accuracy = fabs(first);
   *items = 4;
   return SS_OK;

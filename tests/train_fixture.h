@@ -10,10 +10,10 @@
 
 // What the device's loss op does to the passes whose results train the model. Counted from 1; 0: never.
 typedef struct {
-  int64_t calls;               // backward passes so far
-  int64_t nan_first, nan_last; // passes whose losses (nan_gradient: gradients) become NaN
+  int64_t calls;                // backward passes so far
+  int64_t nan_first, nan_last;  // passes whose losses (nan_gradient: gradients) become NaN
   bool nan_gradient;
-  int64_t stop_at;             // the pass that raises `stop`
+  int64_t stop_at;  // the pass that raises `stop`
   volatile sig_atomic_t stop;
 } train_sabotage;
 

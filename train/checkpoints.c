@@ -87,7 +87,8 @@ ss_status train_weights_hash(const gpt *model, char out[33], ss_error *error) {
   int64_t count = gpt_n_parameter(model);
   float *host = NULL;
   SS_TRY(ss_allocate(&host, count, sizeof *host, "weights", error));
-  if (device->ops->download(device, host, gpt_parameters((gpt *)model), (size_t)count * sizeof *host) != SS_OK) {
+  if (device->ops->download(device, host, gpt_parameters((gpt *)model), (size_t)count * sizeof *host) !=
+      SS_OK) {
     free(host);
     return ss_device_error(device, error);
   }
@@ -103,9 +104,10 @@ static ss_status check_positions(const train_run *run, ss_error *error) {
   // The last token of an example is only a target. Dense text is shorter than the stored, annotated one.
   int64_t need = store_longest(run->train_data) - 1, have = gpt_get_config(run->model)->n_positions;
   if (arm_has_headers((arm)run->config->arm) && need > have)
-    return ss_fail(error, SS_ERROR_LIMIT,
-                   "%s/train.h5: its longest example needs %lld positions, the model has %lld (model.n_positions)",
-                   run->config->data, (long long)need, (long long)have);
+    return ss_fail(
+        error, SS_ERROR_LIMIT,
+        "%s/train.h5: its longest example needs %lld positions, the model has %lld (model.n_positions)",
+        run->config->data, (long long)need, (long long)have);
   return SS_OK;
 }
 
@@ -118,9 +120,10 @@ static ss_status check_vocabulary(const train_run *run, const checkpoint_meta *m
   vocabulary_free(stored);
   if (same)
     return SS_OK;
-  return ss_fail(error, SS_ERROR_INPUT,
-                 "%s: its vocabulary (%d tokens, %d of text) is not that of %s/train.h5 (%d tokens, %d of text)", path,
-                 size, text, run->config->data, vocabulary_size(run->vocabulary), vocabulary_n_text(run->vocabulary));
+  return ss_fail(
+      error, SS_ERROR_INPUT,
+      "%s: its vocabulary (%d tokens, %d of text) is not that of %s/train.h5 (%d tokens, %d of text)", path,
+      size, text, run->config->data, vocabulary_size(run->vocabulary), vocabulary_n_text(run->vocabulary));
 }
 
 static ss_status start_at_base(train_run *run, ss_error *error) {
@@ -168,14 +171,17 @@ static ss_status take_state(train_run *run, const checkpoint_meta *meta, const c
   json_decref(json);
   SS_TRY(status);
   if (state.train_hash != run->state.train_hash || state.validation_hash != run->state.validation_hash)
-    return ss_fail(error, SS_ERROR_USAGE, "%s: cannot resume: %s.h5 in train.data (%s) has another content than the "
-                   "run was started with", path, state.train_hash != run->state.train_hash ? "train" : "validation",
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "%s: cannot resume: %s.h5 in train.data (%s) has another content than the "
+                   "run was started with",
+                   path, state.train_hash != run->state.train_hash ? "train" : "validation",
                    run->config->data);
   run->state = state;
   return SS_OK;
 }
 
-static ss_status check_config(const train_run *run, const checkpoint_meta *meta, const char *path, ss_error *error) {
+static ss_status check_config(const train_run *run, const checkpoint_meta *meta, const char *path,
+                              ss_error *error) {
   json_error_t reason;
   json_t *stored = json_loads(meta->config, 0, &reason);
   if (stored == NULL)
@@ -185,7 +191,8 @@ static ss_status check_config(const train_run *run, const checkpoint_meta *meta,
   return status;
 }
 
-static ss_status continue_from(train_run *run, const checkpoint_meta *meta, const char *path, ss_error *error) {
+static ss_status continue_from(train_run *run, const checkpoint_meta *meta, const char *path,
+                               ss_error *error) {
   const train_config *config = run->config;
   SS_TRY(check_config(run, meta, path, error));
   SS_TRY(train_shape_fits(run, &meta->model, path, error));
@@ -200,7 +207,8 @@ static ss_status continue_from(train_run *run, const checkpoint_meta *meta, cons
 }
 
 // Removes checkpoints newer than the one resumed: damaged, they would count among the last K.
-static ss_status remove_newer(train_run *run, const int64_t *steps, int64_t from, int64_t count, ss_error *error) {
+static ss_status remove_newer(train_run *run, const int64_t *steps, int64_t from, int64_t count,
+                              ss_error *error) {
   for (int64_t i = from; i < count; i++) {
     char *path = NULL;
     SS_TRY(train_folder_checkpoint(run->folder, steps[i], &path, error));

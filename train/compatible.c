@@ -4,7 +4,9 @@
 
 #include "train/run.h"
 
-static bool has_prefix(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+static bool has_prefix(const char *text, const char *prefix) {
+  return strncmp(text, prefix, strlen(prefix)) == 0;
+}
 
 // A value as the message shows it.
 static void show(const json_t *value, char out[80]) {
@@ -13,15 +15,17 @@ static void show(const json_t *value, char out[80]) {
   free(text);
 }
 
-static ss_status refuse(const char *path, const char *key, const json_t *now, const json_t *then, ss_error *error) {
+static ss_status refuse(const char *path, const char *key, const json_t *now, const json_t *then,
+                        ss_error *error) {
   char here[80], there[80];
   show(now, here);
   show(then, there);
-  return ss_fail(error, SS_ERROR_USAGE, "%s: cannot resume: %s is %s now, the run was started with %s", path, key,
-                 here, there);
+  return ss_fail(error, SS_ERROR_USAGE, "%s: cannot resume: %s is %s now, the run was started with %s", path,
+                 key, here, there);
 }
 
-ss_status train_config_continues(const train_run *run, const json_t *stored, const char *path, ss_error *error) {
+ss_status train_config_continues(const train_run *run, const json_t *stored, const char *path,
+                                 ss_error *error) {
   bool spans = run->config->arm == ARM_SPAN;
   const char *key;
   json_t *value;
@@ -40,7 +44,8 @@ static json_t *shape_json(gpt_config *config) {
   return ss_config_json(groups);
 }
 
-static ss_status compare_shapes(json_t *asked, json_t *initial, json_t *actual, const char *path, ss_error *error) {
+static ss_status compare_shapes(json_t *asked, json_t *initial, json_t *actual, const char *path,
+                                ss_error *error) {
   const char *key;
   json_t *value;
   if (asked == NULL || initial == NULL || actual == NULL)
@@ -52,12 +57,14 @@ static ss_status compare_shapes(json_t *asked, json_t *initial, json_t *actual, 
     char want[80], got[80];
     show(value, want);
     show(has, got);
-    return ss_fail(error, SS_ERROR_USAGE, "%s: has %s = %s, the configuration asks for %s", path, key, got, want);
+    return ss_fail(error, SS_ERROR_USAGE, "%s: has %s = %s, the configuration asks for %s", path, key, got,
+                   want);
   }
   return SS_OK;
 }
 
-ss_status train_shape_fits(const train_run *run, const gpt_config *actual, const char *path, ss_error *error) {
+ss_status train_shape_fits(const train_run *run, const gpt_config *actual, const char *path,
+                           ss_error *error) {
   gpt_config asked = *run->request->model, initial, has = *actual;
   ss_key_group groups[] = {{gpt_config_keys, &initial}, {NULL, NULL}};
   memset(&initial, 0, sizeof initial);

@@ -12,7 +12,8 @@ const ss_key train_config_keys[] = {
     SS_CONFIG_TEXT(train_config, base, "train.base", "",
                    "checkpoint to start from; its shape replaces model.*; empty: random start"),
     SS_CONFIG_TEXT(train_config, out, "train.out", "", "run folder (also --out)"),
-    SS_CONFIG_CHOICE(train_config, arm, "train.arm", "span", "dense|annotated|span", "training text and mask"),
+    SS_CONFIG_CHOICE(train_config, arm, "train.arm", "span", "dense|annotated|span",
+                     "training text and mask"),
 
     INT(batch_rows, "16", 1, 65536, "packed rows a micro-batch"),
     INT(row_tokens, "1024", 16, 1048576, "tokens a packed row; no example may be longer"),
@@ -24,8 +25,9 @@ const ss_key train_config_keys[] = {
     INT(seed, "1", 0, 9007199254740991.0, "of initialisation, order and anchor offsets"),
 
     INT(steps, "1000", 1, 1000000000, "optimizer steps"),
-    REAL(max_seconds, "0", 0, 1e9,
-         "stop after so many seconds of training, the schedule following the clock; 0: off; not reproducible"),
+    REAL(
+        max_seconds, "0", 0, 1e9,
+        "stop after so many seconds of training, the schedule following the clock; 0: off; not reproducible"),
     REAL(learning_rate, "1e-3", 0, 10, "peak learning rate"),
     REAL(final_ratio, "0.1", 0, 1, "last learning rate as a share of the peak"),
     SS_CONFIG_CHOICE(train_config, schedule, "train.schedule", "cosine", "cosine|linear|constant",
@@ -52,21 +54,27 @@ const ss_key train_config_keys[] = {
 
 ss_status train_config_check(const train_config *config, ss_error *error) {
   if (config->data[0] == '\0')
-    return ss_fail(error, SS_ERROR_USAGE, "train.data is empty, expected a folder with train.h5 and validation.h5");
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "train.data is empty, expected a folder with train.h5 and validation.h5");
   if (config->out[0] == '\0')
     return ss_fail(error, SS_ERROR_USAGE, "train.out is empty, expected a run folder (--out DIR)");
   if (config->patience > 0 && (config->validate_every == 0 || config->validate_examples == 0))
-    return ss_fail(error, SS_ERROR_USAGE,
-                   "train.patience is %lld, which needs train.validate_every and train.validate_examples above 0",
-                   (long long)config->patience);
+    return ss_fail(
+        error, SS_ERROR_USAGE,
+        "train.patience is %lld, which needs train.validate_every and train.validate_examples above 0",
+        (long long)config->patience);
   return SS_OK;
 }
 
 bool train_key_may_change(const train_config *config, const char *name) {
   // These decide where results lie, how often they are kept and when to stop, not what is learnt; the data is
   // recognised by content, not by path.
-  static const char *const free_keys[] = {"train.data",        "train.out",              "train.keep",
-                                          "train.max_seconds", "train.checkpoint_every", "train.max_skipped"};
+  static const char *const free_keys[] = {"train.data",
+                                          "train.out",
+                                          "train.keep",
+                                          "train.max_seconds",
+                                          "train.checkpoint_every",
+                                          "train.max_skipped"};
   for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
     if (strcmp(name, free_keys[i]) == 0)
       return true;

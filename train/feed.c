@@ -9,8 +9,8 @@ static ss_status check(const gpt *model, const reader_batch *batch, ss_error *er
   for (int64_t i = 0; i < batch->n_row; i++) {
     if (batch->positions[i] < 0 || batch->positions[i] >= config->n_positions)
       return ss_fail(error, SS_ERROR_LIMIT,
-                     "an example needs position %d, the model has %lld (model.n_positions)", batch->positions[i],
-                     (long long)config->n_positions);
+                     "an example needs position %d, the model has %lld (model.n_positions)",
+                     batch->positions[i], (long long)config->n_positions);
     if (batch->tokens[i] < 0 || batch->tokens[i] >= config->vocab_size ||
         batch->targets[i] >= config->vocab_size)
       return ss_fail(error, SS_ERROR_INPUT, "a batch holds token %d -> %d, the model's vocabulary has %lld",
@@ -22,7 +22,8 @@ static ss_status check(const gpt *model, const reader_batch *batch, ss_error *er
 ss_status train_feed_batch(train_feed *feed, const gpt *model, const reader_batch *batch, gpt_batch *out,
                            ss_error *error) {
   SS_TRY(check(model, batch, error));
-  SS_TRY(ss_grow(&feed->views, &feed->capacity, batch->n_view, sizeof *feed->views, "attention views", error));
+  SS_TRY(
+      ss_grow(&feed->views, &feed->capacity, batch->n_view, sizeof *feed->views, "attention views", error));
   for (int64_t i = 0; i < batch->n_view; i++) {
     const span_view *view = &batch->views[i];
     feed->views[i] = (ss_attention_view){view->query_first, view->query_end - view->query_first,

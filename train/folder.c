@@ -12,7 +12,8 @@
 #include "common/memory.h"
 
 enum { FILE_CONFIG, FILE_METRICS, FILE_BEST, FILE_MODEL, FILE_OUTCOME, N_FILE };
-static const char *const file_names[N_FILE] = {"config.json", "metrics.csv", "best.h5", "model.h5", "train.json"};
+static const char *const file_names[N_FILE] = {"config.json", "metrics.csv", "best.h5", "model.h5",
+                                               "train.json"};
 
 struct train_folder {
   char *path, *checkpoints;
@@ -20,12 +21,24 @@ struct train_folder {
   int lock;  // descriptor of OUT/.lock, -1 when not held
 };
 
-const char *train_folder_config(const train_folder *folder) { return folder->files[FILE_CONFIG]; }
-const char *train_folder_metrics(const train_folder *folder) { return folder->files[FILE_METRICS]; }
-const char *train_folder_best(const train_folder *folder) { return folder->files[FILE_BEST]; }
-const char *train_folder_model(const train_folder *folder) { return folder->files[FILE_MODEL]; }
-const char *train_folder_outcome(const train_folder *folder) { return folder->files[FILE_OUTCOME]; }
-const char *train_folder_checkpoints(const train_folder *folder) { return folder->checkpoints; }
+const char *train_folder_config(const train_folder *folder) {
+  return folder->files[FILE_CONFIG];
+}
+const char *train_folder_metrics(const train_folder *folder) {
+  return folder->files[FILE_METRICS];
+}
+const char *train_folder_best(const train_folder *folder) {
+  return folder->files[FILE_BEST];
+}
+const char *train_folder_model(const train_folder *folder) {
+  return folder->files[FILE_MODEL];
+}
+const char *train_folder_outcome(const train_folder *folder) {
+  return folder->files[FILE_OUTCOME];
+}
+const char *train_folder_checkpoints(const train_folder *folder) {
+  return folder->checkpoints;
+}
 
 static ss_status remove_file(const char *path, ss_error *error) {
   if (unlink(path) != 0 && errno != ENOENT)
@@ -86,8 +99,8 @@ static ss_status refuse_earlier_run(const train_folder *folder, ss_error *error)
   int64_t *steps = NULL, count = 0;
   for (int i = 0; i < N_FILE; i++)
     if (i != FILE_CONFIG && ss_file_exists(folder->files[i]))
-      return ss_fail(error, SS_ERROR_USAGE, "%s: exists: an earlier run; continue it with --resume, or --force",
-                     folder->files[i]);
+      return ss_fail(error, SS_ERROR_USAGE,
+                     "%s: exists: an earlier run; continue it with --resume, or --force", folder->files[i]);
   SS_TRY(train_folder_steps(folder, &steps, &count, error));
   free(steps);
   if (count > 0)

@@ -10,9 +10,9 @@
 typedef struct train_folder train_folder;
 
 typedef enum {
-  TRAIN_FOLDER_NEW,        // an earlier run is an error that names one of its files
-  TRAIN_FOLDER_RESUME,     // an earlier run is kept
-  TRAIN_FOLDER_OVERWRITE   // an earlier run is removed by train_folder_clear
+  TRAIN_FOLDER_NEW,       // an earlier run is an error that names one of its files
+  TRAIN_FOLDER_RESUME,    // an earlier run is kept
+  TRAIN_FOLDER_OVERWRITE  // an earlier run is removed by train_folder_clear
 } train_folder_use;
 
 // Creates the folder where needed and locks it until it is closed (or the process ends): a second training in the

@@ -10,7 +10,8 @@
 #include "common/memory.h"
 
 static const char header[] =
-    "step,examples,tokens,targets,train_loss,train_token_accuracy,learning_rate,gradient_norm,skipped,seconds,"
+    "step,examples,tokens,targets,train_loss,train_token_accuracy,learning_rate,gradient_norm,skipped,"
+    "seconds,"
     "tokens_per_second,attended_rows_per_token,validation_loss,validation_accuracy\n";
 
 struct metrics {

@@ -38,7 +38,8 @@ ss_status optimizer_create(optimizer **out, gpt *model, double weight_decay, dou
                            double epsilon, ss_error *error) {
   *out = NULL;
   if (gpt_gradients(model) == NULL)
-    return ss_fail(error, SS_ERROR_INTERNAL, "optimizer: the model has no gradients, expected a trainable one");
+    return ss_fail(error, SS_ERROR_INTERNAL,
+                   "optimizer: the model has no gradients, expected a trainable one");
   optimizer *made = NULL;
   SS_TRY(ss_allocate(&made, 1, sizeof *made, "optimizer", error));
   made->model = model;
@@ -66,8 +67,12 @@ void optimizer_free(optimizer *optimizer) {
   free(optimizer);
 }
 
-float *optimizer_first_moment(optimizer *optimizer) { return optimizer->first_moment; }
-float *optimizer_second_moment(optimizer *optimizer) { return optimizer->second_moment; }
+float *optimizer_first_moment(optimizer *optimizer) {
+  return optimizer->first_moment;
+}
+float *optimizer_second_moment(optimizer *optimizer) {
+  return optimizer->second_moment;
+}
 
 ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t step, double scale, double clip,
                          double *norm, bool *skipped, ss_error *error) {
@@ -79,7 +84,7 @@ ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t ste
   if (*skipped)
     return SS_OK;
   double factor = clip > 0 && *norm > clip ? clip / *norm : 1;
-  ss_adamw update = {(float)learning_rate,      (float)optimizer->beta1,  (float)optimizer->beta2,
+  ss_adamw update = {(float)learning_rate,      (float)optimizer->beta1, (float)optimizer->beta2,
                      (float)optimizer->epsilon, (float)(scale * factor), step};
   SS_OP(device, error, adamw, optimizer->tensors, optimizer->n_tensor, update);
   return SS_OK;

@@ -61,7 +61,8 @@ ss_status train_weights_hash(const gpt *model, char out[33], ss_error *error);
 
 // --- compatible.c ---
 // Refuses to resume under a configuration that would not continue the stored one, naming the first key.
-ss_status train_config_continues(const train_run *run, const json_t *stored, const char *path, ss_error *error);
+ss_status train_config_continues(const train_run *run, const json_t *stored, const char *path,
+                                 ss_error *error);
 // Refuses a model of another shape than model.* asks for; beside a base only keys that differ from their defaults
 // ask for anything.
 ss_status train_shape_fits(const train_run *run, const gpt_config *actual, const char *path, ss_error *error);

@@ -43,7 +43,8 @@ static ss_status open_data(train_run *run, ss_error *error) {
   SS_TRY(open_store(&run->validation_data, config->data, "validation.h5", error));
   run->state.validation_hash = store_content_hash(run->validation_data);
   if (vocabulary_hash(store_vocabulary(run->validation_data)) != vocabulary_hash(run->vocabulary))
-    return ss_fail(error, SS_ERROR_INPUT, "%s: train.h5 and validation.h5 have different vocabularies", config->data);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: train.h5 and validation.h5 have different vocabularies",
+                   config->data);
   return SS_OK;
 }
 
@@ -102,7 +103,8 @@ ss_status train_run_open(train_run *run, const train_request *request, ss_error 
   reader_options options = training_options(run);
   SS_TRY(reader_open(&run->reader, run->train_data, &options, error));
   if (run->config->validate_examples > 0)
-    SS_TRY(validator_create(&run->validator, run->validation_data, &options, run->config->validate_examples, error));
+    SS_TRY(validator_create(&run->validator, run->validation_data, &options, run->config->validate_examples,
+                            error));
   train_folder_use use = request->resume      ? TRAIN_FOLDER_RESUME
                          : request->overwrite ? TRAIN_FOLDER_OVERWRITE
                                               : TRAIN_FOLDER_NEW;

@@ -16,7 +16,8 @@ typedef struct {
   size_t offset;
 } field;
 
-#define FIELD(type, name) {#name, type, offsetof(train_state, name)}
+#define FIELD(type, name) \
+  { #name, type, offsetof(train_state, name) }
 
 static const field fields[] = {
     FIELD(COUNT, step),
@@ -113,8 +114,9 @@ ss_status train_state_from_json(train_state *state, const json_t *json, const ch
                      value == NULL ? "missing" : "malformed");
   }
   if (state->step < 0 || state->reported_step > state->step || state->reader_position < 0)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: training state: step %lld, reported %lld, reader %lld do not fit",
-                   where, (long long)state->step, (long long)state->reported_step,
+    return ss_fail(error, SS_ERROR_INPUT,
+                   "%s: training state: step %lld, reported %lld, reader %lld do not fit", where,
+                   (long long)state->step, (long long)state->reported_step,
                    (long long)state->reader_position);
   return SS_OK;
 }

@@ -21,7 +21,7 @@ typedef struct {
   double gradient_norm, learning_rate;                                      // of the last step
   // early stopping
   double best_validation_loss;
-  int64_t best_step;        // -1: none
+  int64_t best_step;  // -1: none
   int64_t without_improvement;
   // sums since the last row of metrics
   double interval_loss, interval_seconds;

@@ -58,11 +58,11 @@ static ss_status check_skipped(train_run *run, double loss, ss_error *error) {
                    "%s: %lld steps in a row, up to step %lld, had a loss or gradient that is not finite; no "
                    "checkpoint was written yet",
                    run->config->out, (long long)state->skipped_in_row, (long long)state->step);
-  return ss_fail(error, SS_ERROR_NUMERIC,
-                 "%s: %lld steps in a row, up to step %lld, had a loss or gradient that is not finite; the last good "
-                 "checkpoint is checkpoints/step_%08lld.h5",
-                 run->config->out, (long long)state->skipped_in_row, (long long)state->step,
-                 (long long)run->saved_step);
+  return ss_fail(
+      error, SS_ERROR_NUMERIC,
+      "%s: %lld steps in a row, up to step %lld, had a loss or gradient that is not finite; the last good "
+      "checkpoint is checkpoints/step_%08lld.h5",
+      run->config->out, (long long)state->skipped_in_row, (long long)state->step, (long long)run->saved_step);
 }
 
 // One optimizer step. Interrupted between micro-batches it changes neither state nor weights.
@@ -79,8 +79,8 @@ static ss_status take_step(train_run *run, ss_error *error) {
     SS_TRY(micro_batch(run, &sums, error));
   }
   if (sums.targets == 0)
-    return ss_fail(error, SS_ERROR_INPUT, "%s/train.h5: step %lld has no generated token to learn", config->data,
-                   (long long)state->step + 1);
+    return ss_fail(error, SS_ERROR_INPUT, "%s/train.h5: step %lld has no generated token to learn",
+                   config->data, (long long)state->step + 1);
   bool skipped = true;
   state->learning_rate = rate_of(config, state);
   state->gradient_norm = NAN;
@@ -252,7 +252,8 @@ static ss_status write_outcome(const train_run *run, const train_outcome *outcom
   return status;
 }
 
-static ss_status fill_outcome(const train_run *run, bool interrupted, train_outcome *outcome, ss_error *error) {
+static ss_status fill_outcome(const train_run *run, bool interrupted, train_outcome *outcome,
+                              ss_error *error) {
   const train_state *state = &run->state;
   memset(outcome, 0, sizeof *outcome);
   outcome->steps = state->step;
@@ -295,7 +296,8 @@ ss_status trainer_run(const train_request *request, train_outcome *outcome, ss_e
   ss_error local;
   memset(&local, 0, sizeof local);
   memset(outcome, 0, sizeof *outcome);
-  error = error == NULL ? &local : error;  // an interruption is told from a failure by its status, then cleared
+  error = error == NULL ? &local
+                        : error;  // an interruption is told from a failure by its status, then cleared
   ss_status status = train_run_open(&run, request, error);
   if (status == SS_OK) {
     ss_progress_start(&run.progress, "train", "steps", run.state.step, run.config->steps, request->quiet);
@@ -310,7 +312,9 @@ ss_status trainer_run(const train_request *request, train_outcome *outcome, ss_e
   return status;
 }
 
-static json_t *real_or_null(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+static json_t *real_or_null(double value) {
+  return isfinite(value) ? json_real(value) : json_null();
+}
 
 json_t *train_outcome_json(const train_outcome *outcome) {
   json_t *object = json_object();

@@ -93,7 +93,7 @@ typedef struct {
   bool resume;     // continue from the newest good checkpoint of the run folder (none at all: start)
   bool overwrite;  // an existing run in the folder is removed; without it and resume it is an error
   bool quiet;
-  const volatile sig_atomic_t *stop;  // set by a signal handler: save and return; may be NULL
+  const volatile sig_atomic_t *stop;    // set by a signal handler: save and return; may be NULL
   train_generate_score generate_score;  // NULL: no validation by generation
   void *generate_user;
   train_notice notice;  // may be NULL

@@ -11,7 +11,9 @@ struct validator {
   int64_t n_batch;
 };
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
 
 ss_status validator_create(validator **out, store *data, const reader_options *options, int64_t max_examples,
                            ss_error *error) {
