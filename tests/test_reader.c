@@ -107,6 +107,30 @@ static void test_order(void **state) {
   }
 }
 
+// Every epoch takes the blocks in another order, and so does every seed.
+static void test_block_order(void **state) {
+  (void)state;
+  ss_error error = {0};
+  enum { BLOCKS = 100 };
+  int64_t blocks[4][BLOCKS];
+  reader_window_order window = {0};
+  for (int k = 0; k < 4; k++) {
+    reader_order order = {0};
+    assert_ok(reader_order_init(&order, BLOCKS * 5, 5, k < 2 ? 9 : 10, k < 3, &error));
+    for (int64_t w = 0, taken = 0; w < order.n_window; w++) {
+      assert_ok(reader_order_window(&order, k == 1, w, &window, &error));
+      for (int64_t b = 0; b < window.n_block; b++)
+        blocks[k][taken++] = window.blocks[b];
+    }
+    reader_order_free(&order);
+    for (int other = 0; other < k; other++)
+      assert_memory_not_equal(blocks[k], blocks[other], sizeof blocks[k]);
+  }
+  for (int64_t b = 0; b < BLOCKS; b++)  // not shuffled
+    assert_int_equal(blocks[3][b], b);
+  free(window.entries);
+}
+
 // The numbers of the first `count` examples that the reader delivers.
 static void take_examples(reader *opened, int64_t count, int64_t *examples) {
   ss_error error = {0};
@@ -304,7 +328,9 @@ static void test_content(void **state) {
   ss_error error = {0};
   dataset data;
   open_dataset(&data, "content.h5");
-  int32_t offsets[N_ARM][64];
+  int32_t offsets[64], known[N_EXAMPLE];
+  for (int k = 0; k < N_EXAMPLE; k++)
+    known[k] = -1;
   for (int choose = SPAN_CHOOSE_ALL; choose <= SPAN_CHOOSE_OPEN; choose++)
     for (int arm_index = 0; arm_index < N_ARM; arm_index++)
       for (int exact = 0; exact < 2; exact++) {
@@ -321,11 +347,14 @@ static void test_content(void **state) {
           assert_ok(reader_next(opened, &batch, &error));
           assert_true(exact ? batch->n_example == 9 : batch->n_row <= 4 * 256);
           assert_in_range(batch->n_example, 1, 64);
-          check_batch(batch, &data, &options, offsets[arm_index]);
+          check_batch(batch, &data, &options, offsets);
+          // An example's offset is the same for every arm and batch.
+          for (int64_t e = 0; e < batch->n_example && options.random_anchor_offset; e++) {
+            int32_t *first = &known[batch->examples[e]];
+            assert_true(*first < 0 || *first == offsets[e]);
+            *first = offsets[e];
+          }
         }
-        // Every arm sees the same examples with the same anchors.
-        if (exact)
-          assert_memory_equal(offsets[arm_index], offsets[0], 9 * sizeof offsets[0][0]);
         reader_close(opened);
       }
   close_dataset(&data);
@@ -537,9 +566,11 @@ static void test_damaged_example(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_order),   cmocka_unit_test(test_epochs),  cmocka_unit_test(test_many_windows),
-      cmocka_unit_test(test_content), cmocka_unit_test(test_packing), cmocka_unit_test(test_seek),
-      cmocka_unit_test(test_timing),  cmocka_unit_test(test_options), cmocka_unit_test(test_damaged_example),
+      cmocka_unit_test(test_order),   cmocka_unit_test(test_block_order),
+      cmocka_unit_test(test_epochs),  cmocka_unit_test(test_many_windows),
+      cmocka_unit_test(test_content), cmocka_unit_test(test_packing),
+      cmocka_unit_test(test_seek),    cmocka_unit_test(test_timing),
+      cmocka_unit_test(test_options), cmocka_unit_test(test_damaged_example),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
