@@ -2,4 +2,6 @@
 // object or cannot write a file; what selfspan itself allocates around it is still watched.
 const char *__lsan_default_suppressions(void);
 
-const char *__lsan_default_suppressions(void) { return "leak:libhdf5\n"; }
+const char *__lsan_default_suppressions(void) {
+  return "leak:libhdf5\n";
+}
