@@ -69,7 +69,8 @@ static ss_status last_line_json(char *text, const char *script, json_t **out, ss
   json_error_t failure;
   *out = json_loads(line == NULL ? text : line + 1, 0, &failure);
   if (!json_is_object(*out))
-    return ss_fail(error, SS_ERROR_INPUT, "%s: expected a JSON object on the last line of its output", script);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: expected a JSON object on the last line of its output",
+                   script);
   return SS_OK;
 }
 
@@ -112,6 +113,26 @@ ss_status bench_peer(const char *python, const char *script, char *const *argume
   }
   close(ends[0]);
   free(text);
+  return status;
+}
+
+ss_status bench_parse(const ss_command_line *line, int argc, char **argv, gpt_config *model,
+                      ss_string_list *assignments, bool *help, ss_error *error) {
+  SS_TRY(ss_config_defaults(line->groups, error));
+  model->n_layer = 6;
+  model->n_embd = 384;
+  model->n_head = 6;
+  model->n_kv_head = model->n_ff = 0;
+  model->vocab_size = 512;
+  model->n_positions = 2560;
+  model->norm = SS_NORM_LAYER;
+  model->position = GPT_POSITION_LEARNED;
+  model->activation = SS_ACTIVATION_GELU;
+  model->bias = true;
+  ss_status status = ss_cli_parse(line, argc, argv, NULL, help, error);
+  for (int k = 0; k < assignments->count && status == SS_OK && !*help; ++k)
+    status = ss_config_set(line->groups, assignments->items[k], "--set", error);
+  ss_string_list_free(assignments);
   return status;
 }
 

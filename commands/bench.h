@@ -6,7 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/cli.h"
 #include "common/error.h"
+#include "model/gpt.h"
 
 // Seconds of repeated runs of the same work.
 typedef struct {
@@ -27,6 +29,11 @@ json_t *bench_timing_json(const bench_timing *timing);
 // through. *out belongs to the caller.
 ss_status bench_peer(const char *python, const char *script, char *const *arguments, json_t **out,
                      ss_error *error);
+
+// Parses the line: model keys start from a GPT-2 block of 6 layers, 384 wide, 6 heads, vocabulary 512, 2,560 positions, then
+// --set (`assignments`, freed here) is applied. line->groups[0] must be the model's.
+ss_status bench_parse(const ss_command_line *line, int argc, char **argv, gpt_config *model,
+                      ss_string_list *assignments, bool *help, ss_error *error);
 
 ss_status bench_train_command(int argc, char **argv, ss_error *error);
 ss_status bench_decode_command(int argc, char **argv, ss_error *error);

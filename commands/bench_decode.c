@@ -108,12 +108,11 @@ static ss_status one_step(void *user, ss_error *error) {
     work->cache_rows[b] = work->views[b].self_last = (int32_t)(b * work->slot_rows) + row;
     work->logit_rows[b] = (int32_t)b;
   }
-  gpt_inference_batch batch = {o->batch,  work->tokens,  work->positions, work->cache_rows, work->views,
-                               o->batch,  work->ranges,  work->n_range,   work->logit_rows, o->batch};
+  gpt_inference_batch batch = {o->batch, work->tokens, work->positions, work->cache_rows, work->views,
+                               o->batch, work->ranges, work->n_range,   work->logit_rows, o->batch};
   SS_TRY(gpt_infer(work->model, work->cache, &batch, work->logits, error));
   for (int64_t b = 0; b < o->batch; ++b)
-    work->tokens[b] =
-        sampler_choose(work->sampler, work->logits + b * o->model.vocab_size, NULL, NULL, NULL);
+    work->tokens[b] = sampler_choose(work->sampler, work->logits + b * o->model.vocab_size, NULL, NULL, NULL);
   return SS_OK;
 }
 
@@ -163,17 +162,19 @@ static ss_status measure(decode_work *work, double visible, json_t **report, ss_
   SS_TRY(bench_time(one_step, work, o->warmup, o->steps, &timing, error));
   double bytes = (double)gpt_cache_bytes_per_row(work->cache) * (double)o->batch *
                  ((double)work->visible_rows + (double)o->warmup + 0.5 * (double)o->steps);
-  *report = json_pack("{s:s, s:f, s:I, s:f, s:f, s:o}", "engine", visible < 1 ? "selfspan span" : "selfspan dense",
-                      "visible", visible, "visible_rows", (json_int_t)work->visible_rows, "tokens_per_second",
-                      (double)o->batch / timing.median, "kv_gigabytes_per_second",
-                      bytes / timing.median * 1e-9, "timing", bench_timing_json(&timing));
+  *report = json_pack("{s:s, s:f, s:I, s:f, s:f, s:o}", "engine",
+                      visible < 1 ? "selfspan span" : "selfspan dense", "visible", visible, "visible_rows",
+                      (json_int_t)work->visible_rows, "tokens_per_second", (double)o->batch / timing.median,
+                      "kv_gigabytes_per_second", bytes / timing.median * 1e-9, "timing",
+                      bench_timing_json(&timing));
   return SS_OK;
 }
 
 static ss_status run_peer(const char *python, const decode_bench_options *o, int64_t threads, json_t **report,
                           ss_error *error) {
-  const int64_t values[9] = {o->model.n_layer, o->model.n_embd, o->model.n_head, o->model.vocab_size,
-                             o->model.n_positions, o->batch, o->context, o->steps, threads};
+  const int64_t values[9] = {
+      o->model.n_layer, o->model.n_embd, o->model.n_head, o->model.vocab_size, o->model.n_positions, o->batch,
+      o->context,       o->steps,        threads};
   char text[9][32];
   char *arguments[10] = {0};
   for (int k = 0; k < 9; ++k) {
@@ -184,8 +185,8 @@ static ss_status run_peer(const char *python, const decode_bench_options *o, int
 }
 
 static ss_status print_report(const json_t *reports, ss_error *error) {
-  static const char *const columns[] = {"engine", "visible rows", "tokens/s", "ms/step (median)", "p10", "p90",
-                                        "KV GB/s", "x dense"};
+  static const char *const columns[] = {"engine", "visible rows", "tokens/s", "ms/step (median)",
+                                        "p10",    "p90",          "KV GB/s",  "x dense"};
   ss_table *table = NULL;
   SS_TRY(ss_table_create(&table, columns, 8, error));
   double dense = json_number_value(json_object_get(json_array_get(reports, 0), "tokens_per_second"));
@@ -244,48 +245,43 @@ static ss_status run_all(const decode_bench_options *options, ss_device *device,
 }
 
 ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
-  decode_bench_options options = {.batch = 8, .context = 2048, .run_length = 16, .steps = 64, .warmup = 8,
-                                  .visible = 0.1};
+  decode_bench_options options =
+      {.batch = 8, .context = 2048, .run_length = 16, .steps = 64, .warmup = 8, .visible = 0.1};
   const char *device_name = "cpu", *peer_python = NULL;
   int64_t threads = 0;
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
   ss_string_list assignments = {0};
-  const ss_option table[] = {
-      {"batch", SS_OPTION_INT, &options.batch, "N", "sequences (8)"},
-      {"context", SS_OPTION_INT, &options.context, "ROWS", "rows already in every cache slab (2048)"},
-      {"visible", SS_OPTION_REAL, &options.visible, "F", "fraction of the context that the span arm reads (0.1)"},
-      {"run-length", SS_OPTION_INT, &options.run_length, "ROWS", "rows of a contiguous visible run (16)"},
-      {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE", "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
-      {"steps", SS_OPTION_INT, &options.steps, "N", "timed steps (64)"},
-      {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (8)"},
-      {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
-      {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
-      {"peer", SS_OPTION_STRING, &peer_python, "PYTHON", "also run Hugging Face generate with this interpreter"},
-      {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
-      {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line = {"bench decode", "decoding steps per second over a long context",
-                                "selfspan bench decode [options]", table, groups,
-                                "  selfspan bench decode --device cpu\n"
-                                "  selfspan bench decode --visible 0.25 --run-length 64 --peer .venv/bin/python\n"};
-  SS_TRY(ss_config_defaults(groups, error));
-  options.model.n_layer = 6;
-  options.model.n_embd = 384;
-  options.model.n_head = 6;
-  options.model.n_kv_head = options.model.n_ff = 0;
-  options.model.vocab_size = 512;
-  options.model.n_positions = 2560;
-  options.model.norm = SS_NORM_LAYER;
-  options.model.position = GPT_POSITION_LEARNED;
-  options.model.activation = SS_ACTIVATION_GELU;
-  options.model.bias = true;
-  ss_status status = ss_cli_parse(&line, argc, argv, NULL, &help, error);
-  for (int k = 0; k < assignments.count && status == SS_OK && !help; ++k)
-    status = ss_config_set(groups, assignments.items[k], "--set", error);
-  ss_string_list_free(&assignments);
+  const ss_option table[] = {{"batch", SS_OPTION_INT, &options.batch, "N", "sequences (8)"},
+                             {"context", SS_OPTION_INT, &options.context, "ROWS",
+                              "rows already in every cache slab (2048)"},
+                             {"visible", SS_OPTION_REAL, &options.visible, "F",
+                              "fraction of the context that the span arm reads (0.1)"},
+                             {"run-length", SS_OPTION_INT, &options.run_length, "ROWS",
+                              "rows of a contiguous visible run (16)"},
+                             {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
+                              "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
+                             {"steps", SS_OPTION_INT, &options.steps, "N", "timed steps (64)"},
+                             {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (8)"},
+                             {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
+                             {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
+                             {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
+                              "also run Hugging Face generate with this interpreter"},
+                             {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
+                             {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_command_line line =
+      {"bench decode",
+       "decoding steps per second over a long context",
+       "selfspan bench decode [options]",
+       table,
+       groups,
+       "  selfspan bench decode --device cpu\n"
+       "  selfspan bench decode --visible 0.25 --run-length 64 --peer .venv/bin/python\n"};
+  ss_status status = bench_parse(&line, argc, argv, &options.model, &assignments, &help, error);
   if (status != SS_OK || help)
     return status;
-  if (options.batch < 1 || options.context < 1 || options.run_length < 1 || options.steps < 1 || options.warmup < 0)
+  if (options.batch < 1 || options.context < 1 || options.run_length < 1 || options.steps < 1 ||
+      options.warmup < 0)
     return ss_fail(error, SS_ERROR_USAGE, "--batch, --context, --run-length and --steps must be positive");
   if (!(options.visible > 0 && options.visible < 1))
     return ss_fail(error, SS_ERROR_USAGE, "--visible must lie between 0 and 1, both excluded");
@@ -306,10 +302,11 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
     putchar('\n');
     json_decref(all);
   } else if (status == SS_OK) {
-    printf("decode step, %lld layers, %lld wide, %lld heads, batch %lld, context %lld rows, runs of %lld\n%s\n",
-           (long long)options.model.n_layer, (long long)options.model.n_embd, (long long)options.model.n_head,
-           (long long)options.batch, (long long)options.context, (long long)options.run_length,
-           device->description);
+    printf(
+        "decode step, %lld layers, %lld wide, %lld heads, batch %lld, context %lld rows, runs of %lld\n%s\n",
+        (long long)options.model.n_layer, (long long)options.model.n_embd, (long long)options.model.n_head,
+        (long long)options.batch, (long long)options.context, (long long)options.run_length,
+        device->description);
     status = print_report(reports, error);
   }
   ss_device_close(device);

@@ -30,8 +30,8 @@ typedef struct {
 
 // Dense: one causal view a row. With `segment` > 0: the mask of segments of that many tokens, each reading itself, the
 // row's first segment and two random earlier ones.
-static ss_status make_views(train_work *work, const train_options *options, ss_random *random, int64_t *attended,
-                            ss_error *error) {
+static ss_status make_views(train_work *work, const train_options *options, ss_random *random,
+                            int64_t *attended, ss_error *error) {
   int64_t n_row = options->rows, n_token = options->row_tokens;
   int64_t length = options->segment > 0 ? options->segment : n_token;
   int64_t n_segment = (n_token + length - 1) / length;
@@ -58,8 +58,8 @@ static ss_status make_views(train_work *work, const train_options *options, ss_r
       }
       int64_t rows = 0;
       for (int k = 0; k < 3 && s > 0; ++k)
-        span_append_range(work->ranges + view->range_first, &view->n_range, base + (int32_t)(read[k] * length),
-                          base + (int32_t)((read[k] + 1) * length));
+        span_append_range(work->ranges + view->range_first, &view->n_range,
+                          base + (int32_t)(read[k] * length), base + (int32_t)((read[k] + 1) * length));
       for (int k = 0; k < view->n_range; ++k) {
         const span_range *range = &work->ranges[view->range_first + k];
         rows += range->end - range->first;
@@ -74,7 +74,8 @@ static ss_status make_views(train_work *work, const train_options *options, ss_r
   return SS_OK;
 }
 
-static ss_status make_batch(train_work *work, const train_options *options, int64_t *attended, ss_error *error) {
+static ss_status make_batch(train_work *work, const train_options *options, int64_t *attended,
+                            ss_error *error) {
   int64_t n = options->rows * options->row_tokens;
   ss_random random = ss_random_seed(1, 0);
   SS_TRY(ss_allocate(&work->tokens, n, sizeof(int32_t), "tokens", error));
@@ -99,8 +100,8 @@ static ss_status one_step(void *user, ss_error *error) {
   bool skipped;
   SS_TRY(gpt_zero_gradients(work->model, error));
   SS_TRY(gpt_train_step(work->model, &work->batch, true, 1.0, &loss, error));
-  SS_TRY(optimizer_step(work->optimizer, 3e-4, ++work->step, 1.0 / (double)loss.n_target, 1.0, &norm, &skipped,
-                        error));
+  SS_TRY(optimizer_step(work->optimizer, 3e-4, ++work->step, 1.0 / (double)loss.n_target, 1.0, &norm,
+                        &skipped, error));
   if (skipped)
     return ss_fail(error, SS_ERROR_NUMERIC, "a gradient of the benchmark is not finite");
   work->last_loss = loss.loss_sum / (double)loss.n_target;
@@ -149,9 +150,9 @@ static ss_status run_ours(ss_device *device, const train_options *options, json_
 static ss_status run_peer(const char *python, const train_options *options, int64_t threads, json_t **report,
                           ss_error *error) {
   char text[9][32];
-  const int64_t values[9] = {options->model.n_layer, options->model.n_embd, options->model.n_head,
-                             options->model.vocab_size, options->rows, options->row_tokens, options->repeats,
-                             options->warmup, threads};
+  const int64_t values[9] = {options->model.n_layer,    options->model.n_embd, options->model.n_head,
+                             options->model.vocab_size, options->rows,         options->row_tokens,
+                             options->repeats,          options->warmup,       threads};
   char *arguments[10] = {0};
   for (int k = 0; k < 9; ++k) {
     snprintf(text[k], sizeof text[k], "%lld", (long long)values[k]);
@@ -162,12 +163,13 @@ static ss_status run_peer(const char *python, const train_options *options, int6
 
 static ss_status print_report(const json_t *ours, const json_t *peer, const train_options *options,
                               ss_error *error) {
-  static const char *const columns[] = {"engine", "tokens/s", "GFLOP/s", "s/step (median)", "p10", "p90", "ratio"};
+  static const char *const columns[] = {"engine", "tokens/s", "GFLOP/s", "s/step (median)",
+                                        "p10",    "p90",      "ratio"};
   ss_table *table = NULL;
   printf("train step, %lld layers, %lld wide, %lld heads, vocabulary %lld, B=%lld T=%lld\n%s\n",
-         (long long)options->model.n_layer, (long long)options->model.n_embd, (long long)options->model.n_head,
-         (long long)options->model.vocab_size, (long long)options->rows, (long long)options->row_tokens,
-         json_string_value(json_object_get(ours, "device")));
+         (long long)options->model.n_layer, (long long)options->model.n_embd,
+         (long long)options->model.n_head, (long long)options->model.vocab_size, (long long)options->rows,
+         (long long)options->row_tokens, json_string_value(json_object_get(ours, "device")));
   SS_TRY(ss_table_create(&table, columns, 7, error));
   double own_rate = json_real_value(json_object_get(ours, "tokens_per_second"));
   double flops = json_real_value(json_object_get(ours, "gflops_per_second"));
@@ -196,37 +198,30 @@ ss_status bench_train_command(int argc, char **argv, ss_error *error) {
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
   ss_string_list assignments = {0};
-  const ss_option table[] = {
-      {"rows", SS_OPTION_INT, &options.rows, "B", "rows a step (8)"},
-      {"row-tokens", SS_OPTION_INT, &options.row_tokens, "T", "tokens a row (512)"},
-      {"segment", SS_OPTION_INT, &options.segment, "N", "span mask of N-token segments; 0 (default): dense causal"},
-      {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE", "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
-      {"repeats", SS_OPTION_INT, &options.repeats, "N", "timed steps (20)"},
-      {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (3)"},
-      {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
-      {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
-      {"peer", SS_OPTION_STRING, &peer_python, "PYTHON", "also run PyTorch eager with this interpreter, dense only"},
-      {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
-      {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line = {
-      "bench train", "optimizer steps per second of a GPT shape", "selfspan bench train [options]", table, groups,
-      "  selfspan bench train --device cpu --peer .venv/bin/python\n"
-      "  selfspan bench train --set model.n_layer=12 --set model.n_embd=768 --set model.n_head=12 \\\n"
-      "      --set model.vocab_size=50257 --rows 4 --row-tokens 64\n"};
-  SS_TRY(ss_config_defaults(groups, error));
-  options.model.n_layer = 6;
-  options.model.n_embd = 384;
-  options.model.n_head = 6;
-  options.model.vocab_size = 512;
-  options.model.norm = SS_NORM_LAYER;
-  options.model.position = GPT_POSITION_LEARNED;
-  options.model.activation = SS_ACTIVATION_GELU;
-  options.model.bias = true;
-  options.model.n_kv_head = options.model.n_ff = 0;
-  ss_status status = ss_cli_parse(&line, argc, argv, NULL, &help, error);
-  for (int k = 0; k < assignments.count && status == SS_OK && !help; ++k)
-    status = ss_config_set(groups, assignments.items[k], "--set", error);
-  ss_string_list_free(&assignments);
+  const ss_option table[] = {{"rows", SS_OPTION_INT, &options.rows, "B", "rows a step (8)"},
+                             {"row-tokens", SS_OPTION_INT, &options.row_tokens, "T", "tokens a row (512)"},
+                             {"segment", SS_OPTION_INT, &options.segment, "N",
+                              "span mask of N-token segments; 0 (default): dense causal"},
+                             {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
+                              "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
+                             {"repeats", SS_OPTION_INT, &options.repeats, "N", "timed steps (20)"},
+                             {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (3)"},
+                             {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
+                             {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
+                             {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
+                              "also run PyTorch eager with this interpreter, dense only"},
+                             {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
+                             {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_command_line line =
+      {"bench train",
+       "optimizer steps per second of a GPT shape",
+       "selfspan bench train [options]",
+       table,
+       groups,
+       "  selfspan bench train --device cpu --peer .venv/bin/python\n"
+       "  selfspan bench train --set model.n_layer=12 --set model.n_embd=768 --set model.n_head=12 \\\n"
+       "      --set model.vocab_size=50257 --rows 4 --row-tokens 64\n"};
+  ss_status status = bench_parse(&line, argc, argv, &options.model, &assignments, &help, error);
   if (status != SS_OK || help)
     return status;
   if (options.rows < 1 || options.row_tokens < 1 || options.repeats < 1 || options.warmup < 0)

@@ -36,9 +36,13 @@ static ss_status export_jsonl(int argc, char **argv, ss_error *error) {
                                {"out", SS_OPTION_STRING, &out, "FILE", "where to write"},
                                {"quiet", SS_OPTION_FLAG, &quiet, NULL, "no progress"},
                                {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line = {"export jsonl", "a dataset as one JSON object a line",
-                                "selfspan export jsonl --data FILE --out FILE", options, NULL,
-                                "  selfspan export jsonl --data runs/quickstart/data/test.h5 --out test.jsonl\n"};
+  const ss_command_line line =
+      {"export jsonl",
+       "a dataset as one JSON object a line",
+       "selfspan export jsonl --data FILE --out FILE",
+       options,
+       NULL,
+       "  selfspan export jsonl --data runs/quickstart/data/test.h5 --out test.jsonl\n"};
   SS_TRY(ss_cli_parse(&line, argc, argv, NULL, &help, error));
   if (help)
     return SS_OK;
@@ -56,9 +60,11 @@ static ss_status export_jsonl(int argc, char **argv, ss_error *error) {
 
 // --- the span map of one example: what each token's query reads ---
 
-static ss_status append_rows(json_t *rows, const rendering *text, const span_policy *policy, ss_error *error) {
+static ss_status append_rows(json_t *rows, const rendering *text, const span_policy *policy,
+                             ss_error *error) {
   span_range *ranges = NULL;
-  SS_TRY(ss_allocate(&ranges, 2 * (int64_t)span_range_capacity(&text->layout), sizeof *ranges, "ranges", error));
+  SS_TRY(
+      ss_allocate(&ranges, 2 * (int64_t)span_range_capacity(&text->layout), sizeof *ranges, "ranges", error));
   for (int32_t s = -1; s < text->layout.n_segment; ++s) {
     span_view views[2];
     int32_t n_range = 0;
@@ -72,7 +78,8 @@ static ss_status append_rows(json_t *rows, const rendering *text, const span_pol
         }
         json_array_append_new(read, json_pack("[i, i]", views[v].self_first, row + 1));
         bool header = s >= 0 && row < text->layout.segments[s].body_first;
-        json_array_append_new(rows, json_pack("{s:i, s:b, s:o}", "row", row, "header", header, "ranges", read));
+        json_array_append_new(rows,
+                              json_pack("{s:i, s:b, s:o}", "row", row, "header", header, "ranges", read));
       }
   }
   free(ranges);
@@ -93,7 +100,8 @@ static ss_status write_span_map(const char *path, const char *id, const renderin
   for (int32_t s = 0; s < text->layout.n_segment; ++s)
     json_array_append_new(segments, json_pack("{s:i, s:i}", "first", text->layout.segments[s].first, "end",
                                               text->layout.segments[s].end));
-  json_t *map = json_pack("{s:s, s:o, s:o, s:o}", "id", id, "tokens", tokens, "segments", segments, "rows", rows);
+  json_t *map = json_pack("{s:s, s:o, s:o, s:o}", "id", id, "tokens", tokens, "segments", segments, "rows",
+                          rows);
   char *written = map == NULL ? NULL : json_dumps(map, JSON_COMPACT | JSON_PRESERVE_ORDER);
   if (status == SS_OK && written == NULL)
     status = ss_fail(error, SS_ERROR_MEMORY, "out of memory for the span map");
@@ -114,7 +122,8 @@ static ss_status run_policy(const char *run, span_policy *policy, ss_error *erro
   if (status == SS_OK)
     status = span_policy_parse(meta.policy, path, &arm, policy, error);
   if (status == SS_OK && arm != ARM_SPAN)
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: expected a model of the span arm, found %s", path, arm_name(arm));
+    status = ss_fail(error, SS_ERROR_INPUT, "%s: expected a model of the span arm, found %s", path,
+                     arm_name(arm));
   checkpoint_meta_free(&meta);
   free(path);
   return status;
@@ -169,29 +178,38 @@ static ss_status execute(const char *python, const char *path, ss_error *error) 
   int exit_status = 0;
   int failed = posix_spawnp(&child, python, NULL, NULL, arguments, environ);
   if (failed != 0)
-    return ss_fail(error, SS_ERROR_IO, "cannot start %s: %s; `make venv` installs what the notebook needs", python,
-                   strerror(failed));
+    return ss_fail(error, SS_ERROR_IO, "cannot start %s: %s; `make venv` installs what the notebook needs",
+                   python, strerror(failed));
   waitpid(child, &exit_status, 0);
   if (!WIFEXITED(exit_status) || WEXITSTATUS(exit_status) != 0)
-    return ss_fail(error, SS_ERROR_IO, "%s: running the cells failed; it needs nbclient, ipykernel, h5py and matplotlib "
-                   "(`make venv`)", path);
+    return ss_fail(error, SS_ERROR_IO,
+                   "%s: running the cells failed; it needs nbclient, ipykernel, h5py and matplotlib "
+                   "(`make venv`)",
+                   path);
   return SS_OK;
 }
 
 static ss_status export_notebook(int argc, char **argv, ss_error *error) {
-  const char *run = NULL, *out = NULL, *python = ".venv/bin/python", *template_path = "notebooks-export/report.py";
+  const char *run = NULL, *out = NULL, *python = ".venv/bin/python",
+             *template_path = "notebooks-export/report.py";
   int64_t index = 0;
   bool help = false, no_execute = false;
-  const ss_option options[] = {
-      {"run", SS_OPTION_STRING, &run, "DIR", "the run: summary.json, results.h5, ARM/metrics.csv, data/test.h5"},
-      {"out", SS_OPTION_STRING, &out, "FILE", "the notebook; default notebooks-export/RUN.ipynb"},
-      {"index", SS_OPTION_INT, &index, "N", "the test example of the span map (0)"},
-      {"template", SS_OPTION_STRING, &template_path, "FILE", "the cells (notebooks-export/report.py)"},
-      {"python", SS_OPTION_STRING, &python, "PYTHON", "the interpreter that runs the cells (.venv/bin/python)"},
-      {"no-execute", SS_OPTION_FLAG, &no_execute, NULL, "leave the outputs empty"},
-      {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line = {"export notebook", "an executed Jupyter notebook of a run",
-                                "selfspan export notebook --run DIR [options]", options, NULL,
+  const ss_option options[] = {{"run", SS_OPTION_STRING, &run, "DIR",
+                                "the run: summary.json, results.h5, ARM/metrics.csv, data/test.h5"},
+                               {"out", SS_OPTION_STRING, &out, "FILE",
+                                "the notebook; default notebooks-export/RUN.ipynb"},
+                               {"index", SS_OPTION_INT, &index, "N", "the test example of the span map (0)"},
+                               {"template", SS_OPTION_STRING, &template_path, "FILE",
+                                "the cells (notebooks-export/report.py)"},
+                               {"python", SS_OPTION_STRING, &python, "PYTHON",
+                                "the interpreter that runs the cells (.venv/bin/python)"},
+                               {"no-execute", SS_OPTION_FLAG, &no_execute, NULL, "leave the outputs empty"},
+                               {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_command_line line = {"export notebook",
+                                "an executed Jupyter notebook of a run",
+                                "selfspan export notebook --run DIR [options]",
+                                options,
+                                NULL,
                                 "  selfspan export notebook --run runs/quickstart\n"};
   SS_TRY(ss_cli_parse(&line, argc, argv, NULL, &help, error));
   if (help)

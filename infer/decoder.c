@@ -36,16 +36,17 @@ struct decoder {
   int32_t *logit_rows;   // [max_batch]
   int32_t *logit_slots;  // [max_batch]: slot of each logits row
   int64_t n_logit_row;
-  float *logits;          // [max_batch, vocab_size]
-  uint8_t *allowed;       // [vocab_size]
-  span_range *scratch;    // one query's ranges before a control replaces them
+  float *logits;        // [max_batch, vocab_size]
+  uint8_t *allowed;     // [vocab_size]
+  span_range *scratch;  // one query's ranges before a control replaces them
 };
 
 static ss_status check_options(const decode_options *options, const gpt_config *config, int64_t slot_rows,
                                ss_error *error) {
   if (slot_rows < 2 || slot_rows > config->n_positions)
-    return ss_fail(error, SS_ERROR_LIMIT, "decoder: a sequence of %lld rows, but the model has %lld positions",
-                   (long long)slot_rows, (long long)config->n_positions);
+    return ss_fail(error, SS_ERROR_LIMIT,
+                   "decoder: a sequence of %lld rows, but the model has %lld positions", (long long)slot_rows,
+                   (long long)config->n_positions);
   if (options->max_batch * slot_rows > INT32_MAX)
     return ss_fail(error, SS_ERROR_LIMIT, "decoder: %lld slots of %lld rows exceed %d cache rows",
                    (long long)options->max_batch, (long long)slot_rows, INT32_MAX);
@@ -130,11 +131,13 @@ static void clear_batch(decoder *decoder) {
   decoder->n_row = decoder->n_view = decoder->n_range = decoder->n_logit_row = 0;
 }
 
-static ss_status reserve_batch(decoder *decoder, int64_t rows, int64_t views, int64_t ranges, ss_error *error) {
+static ss_status reserve_batch(decoder *decoder, int64_t rows, int64_t views, int64_t ranges,
+                               ss_error *error) {
   int64_t n = decoder->n_row + rows;
   SS_TRY(ss_grow(&decoder->tokens, &decoder->row_capacity, n, sizeof(int32_t), "batch tokens", error));
   SS_TRY(ss_grow(&decoder->positions, &decoder->position_capacity, n, sizeof(int32_t), "positions", error));
-  SS_TRY(ss_grow(&decoder->cache_rows, &decoder->cache_row_capacity, n, sizeof(int32_t), "cache rows", error));
+  SS_TRY(
+      ss_grow(&decoder->cache_rows, &decoder->cache_row_capacity, n, sizeof(int32_t), "cache rows", error));
   SS_TRY(ss_grow(&decoder->views, &decoder->view_capacity, decoder->n_view + views, sizeof *decoder->views,
                  "attention views", error));
   return ss_grow(&decoder->ranges, &decoder->range_capacity, decoder->n_range + ranges,
@@ -236,15 +239,17 @@ static ss_status add_token(decoder *decoder, int64_t s, ss_error *error) {
 }
 
 static ss_status run_batch(decoder *decoder, ss_error *error) {
-  gpt_inference_batch batch = {decoder->n_row,  decoder->tokens,     decoder->positions, decoder->cache_rows,
-                               decoder->views,  decoder->n_view,     decoder->ranges,    decoder->n_range,
-                               decoder->logit_rows, decoder->n_logit_row};
+  gpt_inference_batch batch = {decoder->n_row,      decoder->tokens,  decoder->positions,
+                               decoder->cache_rows, decoder->views,   decoder->n_view,
+                               decoder->ranges,     decoder->n_range, decoder->logit_rows,
+                               decoder->n_logit_row};
   return gpt_infer(decoder->model, decoder->cache, &batch, decoder->logits, error);
 }
 
 // --- choosing tokens ---
 
-static int32_t choose_token(decoder *decoder, decode_slot *slot, const float *logits, double *log_probability) {
+static int32_t choose_token(decoder *decoder, decode_slot *slot, const float *logits,
+                            double *log_probability) {
   int32_t forced = decode_slot_forced(slot, decoder->options.control);
   *log_probability = 0;
   if (forced >= 0)
@@ -284,8 +289,7 @@ static ss_status advance(decoder *decoder, decode_sink sink, void *user, decode_
   for (int64_t k = 0; k < decoder->n_logit_row; ++k) {
     decode_slot *slot = &decoder->slots[decoder->logit_slots[k]];
     double log_probability;
-    int32_t token =
-        choose_token(decoder, slot, decoder->logits + k * decoder->vocab_size, &log_probability);
+    int32_t token = choose_token(decoder, slot, decoder->logits + k * decoder->vocab_size, &log_probability);
     bool finished;
     decode_stop stop = DECODE_STOP_EOS;
     decode_slot_push(slot, token, log_probability, &finished, &stop);
@@ -358,7 +362,7 @@ ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, 
     statistics->host_seconds += host;
     *(prefill ? &statistics->prefill_seconds : &statistics->decode_seconds) += host + ran - planned;
   }
-  statistics->kv_bytes_read +=
-      (statistics->decode_attended_rows - attended_before) * gpt_cache_bytes_per_row(decoder->cache);
+  statistics->kv_bytes_read += (statistics->decode_attended_rows - attended_before) *
+                               gpt_cache_bytes_per_row(decoder->cache);
   return SS_OK;
 }

@@ -24,27 +24,27 @@ typedef enum {
 } decode_control;
 
 typedef struct {
-  int64_t max_batch;      // slots
-  int64_t max_tokens;     // generated tokens an example; 0: up to n_positions
-  double temperature;     // 0: greedy
-  int64_t top_k;          // 0: all
-  double top_p;           // 1: all
+  int64_t max_batch;   // slots
+  int64_t max_tokens;  // generated tokens an example; 0: up to n_positions
+  double temperature;  // 0: greedy
+  int64_t top_k;       // 0: all
+  double top_p;        // 1: all
   int64_t seed;
   bool constrain;
-  int control;            // decode_control
-  int64_t n_sink;         // DECODE_WINDOW
-  bool trace_rows;        // keep attended rows of every generated token
+  int control;      // decode_control
+  int64_t n_sink;   // DECODE_WINDOW
+  bool trace_rows;  // keep attended rows of every generated token
 } decode_options;
 extern const ss_key decode_keys[];  // "decode.*" over a decode_options
 
 // One sequence to decode. Arrays belong to the caller until the result is taken.
 typedef struct {
-  int64_t index;             // the caller's name for it; also its sampling stream
-  const int32_t *prompt;     // [n_prompt] <bos> task context+
+  int64_t index;          // the caller's name for it; also its sampling stream
+  const int32_t *prompt;  // [n_prompt] <bos> task context+
   int32_t n_prompt;
   int32_t preamble_end;
   int32_t anchor_offset;
-  const int32_t *gold;       // DECODE_ORACLE, DECODE_REPLAY: the gold tokens after the prompt; else NULL
+  const int32_t *gold;  // DECODE_ORACLE, DECODE_REPLAY: the gold tokens after the prompt; else NULL
   int32_t n_gold;
 } decode_request;
 
@@ -52,25 +52,27 @@ typedef enum { DECODE_STOP_EOS, DECODE_STOP_LENGTH, DECODE_STOP_ANCHORS } decode
 
 typedef struct {
   int64_t index;
-  int32_t *tokens;           // [n_token]: prompt, then generated
+  int32_t *tokens;  // [n_token]: prompt, then generated
   int32_t n_prompt, n_token;
-  int32_t *rows;             // [n_token - n_prompt] attended rows of the query that produced each token (trace_rows), else NULL
+  int32_t *
+      rows;  // [n_token - n_prompt] attended rows of the query that produced each token (trace_rows), else NULL
   decode_stop stop;
   span_malformed malformed;
-  span_layout layout;        // of the whole text; storage lives as long as the result
-  int64_t attended_rows;     // sum of |V(i)| over the queries that produced the generated tokens; the
-                             // prompt's last query is the first of them
-  int64_t prefill_rows;      // sum over the prompt's other queries
-  double log_probability;    // sum over generated tokens (of the sampled distribution before truncation)
+  span_layout layout;      // of the whole text; storage lives as long as the result
+  int64_t attended_rows;   // sum of |V(i)| over the queries that produced the generated tokens; the
+                           // prompt's last query is the first of them
+  int64_t prefill_rows;    // sum over the prompt's other queries
+  double log_probability;  // sum over generated tokens (of the sampled distribution before truncation)
 } decode_result;
 
 // Totals of a run: what was measured, with tracking and planning inside.
 // Zero-initialise; runs add up.
 typedef struct {
-  double prefill_seconds, decode_seconds, host_seconds;  // host: tracking, ranges, sampling (a part of the others)
+  double prefill_seconds, decode_seconds,
+      host_seconds;  // host: tracking, ranges, sampling (a part of the others)
   int64_t prefill_tokens, generated_tokens, steps;
   int64_t prefill_attended_rows, decode_attended_rows;
-  int64_t kv_bytes_read;     // decode: attended rows x bytes a row
+  int64_t kv_bytes_read;  // decode: attended rows x bytes a row
   int64_t n_sequence;
 } decode_statistics;
 

@@ -25,8 +25,8 @@ ss_status sampler_create(sampler **out, int32_t vocab_size, double temperature, 
   made->temperature = temperature;
   made->top_k = top_k;
   made->top_p = top_p;
-  ss_status status =
-      ss_allocate(&made->candidates, vocab_size, sizeof *made->candidates, "sampler candidates", error);
+  ss_status status = ss_allocate(&made->candidates, vocab_size, sizeof *made->candidates,
+                                 "sampler candidates", error);
   if (status != SS_OK) {
     free(made);
     return status;

@@ -24,10 +24,11 @@ ss_status decode_slot_start(decode_slot *slot, const decode_request *request, co
                             const span_policy *policy, arm arm, const decode_options *options,
                             int64_t slot_rows, ss_error *error) {
   if (request->n_prompt < 1 || request->n_prompt >= slot_rows)
-    return ss_fail(error, SS_ERROR_LIMIT,
-                   "example %lld: the prompt has %d tokens, but a sequence holds at most %lld and must leave room "
-                   "to generate",
-                   (long long)request->index, request->n_prompt, (long long)slot_rows);
+    return ss_fail(
+        error, SS_ERROR_LIMIT,
+        "example %lld: the prompt has %d tokens, but a sequence holds at most %lld and must leave room "
+        "to generate",
+        (long long)request->index, request->n_prompt, (long long)slot_rows);
   slot->request = *request;
   slot->limit = (int32_t)slot_rows;
   if (options->max_tokens > 0 && request->n_prompt + options->max_tokens < slot_rows)

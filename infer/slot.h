@@ -17,9 +17,9 @@ typedef struct {
   ss_random random;
   int64_t attended_rows, prefill_rows;
   double log_probability;
-  int32_t gold_next;      // the next gold token to force
-  bool in_gold_header;    // oracle: forcing until `<:>` or `<eos>`
-  int32_t next_rows;      // |V| of the query whose logits come next
+  int32_t gold_next;    // the next gold token to force
+  bool in_gold_header;  // oracle: forcing until `<:>` or `<eos>`
+  int32_t next_rows;    // |V| of the query whose logits come next
 } decode_slot;
 
 ss_status decode_slot_create(decode_slot *slot, int64_t slot_rows, int32_t n_anchor, ss_error *error);

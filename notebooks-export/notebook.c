@@ -45,10 +45,11 @@ static ss_status append_cell(json_t *cells, bool markdown, const char *text, siz
   char *plain = NULL;
   if (markdown)
     SS_TRY(uncomment(text, n, &plain, &n, error));
-  json_t *cell = markdown ? json_pack("{s:s, s:s, s:{}, s:o}", "cell_type", "markdown", "id", id, "metadata",
-                                      "source", source_lines(plain, n))
-                          : json_pack("{s:s, s:n, s:s, s:{}, s:[], s:o}", "cell_type", "code", "execution_count",
-                                      "id", id, "metadata", "outputs", "source", source_lines(text, n));
+  json_t *cell = markdown
+                     ? json_pack("{s:s, s:s, s:{}, s:o}", "cell_type", "markdown", "id", id, "metadata",
+                                 "source", source_lines(plain, n))
+                     : json_pack("{s:s, s:n, s:s, s:{}, s:[], s:o}", "cell_type", "code", "execution_count",
+                                 "id", id, "metadata", "outputs", "source", source_lines(text, n));
   free(plain);
   if (cell == NULL || json_array_append_new(cells, cell) != 0)
     return ss_fail(error, SS_ERROR_MEMORY, "out of memory for a notebook cell");
@@ -87,8 +88,9 @@ ss_status notebook_write(const char *template_path, const char *run, const char 
   if (status == SS_OK)
     status = append_template(cells, text, template_path, error);
   json_t *notebook = json_pack("{s:O, s:{s:{s:s, s:s, s:s}, s:{s:s}}, s:i, s:i}", "cells", cells, "metadata",
-                               "kernelspec", "display_name", "Python 3", "language", "python", "name", "python3",
-                               "language_info", "name", "python", "nbformat", 4, "nbformat_minor", 5);
+                               "kernelspec", "display_name", "Python 3", "language", "python", "name",
+                               "python3", "language_info", "name", "python", "nbformat", 4, "nbformat_minor",
+                               5);
   char *written = notebook == NULL ? NULL : json_dumps(notebook, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
   if (status == SS_OK && written == NULL)
     status = ss_fail(error, SS_ERROR_MEMORY, "out of memory for the notebook");

@@ -281,10 +281,12 @@ static void limits_are_named(void **state) {
   decode_options options = plain_options(2);
   decoder *decoder = NULL;
   decode_statistics statistics = {0};
-  assert_refused(decoder_create(&decoder, f.model, f.vocabulary, ARM_SPAN, &x.policy, &options, N_ROWS + 1, &error),
+  assert_refused(decoder_create(&decoder, f.model, f.vocabulary, ARM_SPAN, &x.policy, &options, N_ROWS + 1,
+                                &error),
                  SS_ERROR_LIMIT, "positions");
   options.control = DECODE_ORACLE;
-  assert_refused(decoder_create(&decoder, f.model, f.vocabulary, ARM_DENSE, &x.policy, &options, N_ROWS, &error),
+  assert_refused(decoder_create(&decoder, f.model, f.vocabulary, ARM_DENSE, &x.policy, &options, N_ROWS,
+                                &error),
                  SS_ERROR_USAGE, "dense");
   options.control = DECODE_SELF;
   assert_ok(decoder_create(&decoder, f.model, f.vocabulary, ARM_SPAN, &x.policy, &options, 3, &error));
@@ -326,9 +328,9 @@ static void sampler_follows_its_distribution(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(slots_do_not_matter),          cmocka_unit_test(constrained_text_is_well_formed),
-      cmocka_unit_test(controls_read_equal_rows),     cmocka_unit_test(control_sets_have_equal_size),
-      cmocka_unit_test(limits_are_named),             cmocka_unit_test(sampler_follows_its_distribution),
+      cmocka_unit_test(slots_do_not_matter),      cmocka_unit_test(constrained_text_is_well_formed),
+      cmocka_unit_test(controls_read_equal_rows), cmocka_unit_test(control_sets_have_equal_size),
+      cmocka_unit_test(limits_are_named),         cmocka_unit_test(sampler_follows_its_distribution),
   };
   return cmocka_run_group_tests_name("decoder", tests, NULL, NULL);
 }
