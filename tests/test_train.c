@@ -272,6 +272,22 @@ static void too_many_skipped_steps_stop(void **state) {
   free(whole.metrics);
 }
 
+// Weights that overflowed are never saved, let alone over good ones.
+static void weights_not_finite_are_not_saved(void **state) {
+  (void)state;
+  ss_error error = {0};
+  train_fixture fixture;
+  train_outcome outcome;
+  char path[2 * TEST_PATH];
+  train_fixture_open(&fixture, "overflow", 1, 1);
+  fixture.config.learning_rate = 1e39;  // infinite as a float
+  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_NUMERIC,
+                 "the weights are not finite after step 1; not saved");
+  assert_int_equal(train_fixture_checkpoints(&fixture), 0);
+  assert_false(ss_file_exists(train_fixture_path(&fixture, "model.h5", path)));
+  train_fixture_close(&fixture);
+}
+
 // --- stopping, starting ------------------------------------------------------------------------------------
 
 static void early_stopping_ends_with_the_best(void **state) {
@@ -398,6 +414,7 @@ int main(void) {
       cmocka_unit_test(not_finite_steps_are_skipped),
       cmocka_unit_test(skipped_steps_survive_a_resume),
       cmocka_unit_test(too_many_skipped_steps_stop),
+      cmocka_unit_test(weights_not_finite_are_not_saved),
       cmocka_unit_test(early_stopping_ends_with_the_best),
       cmocka_unit_test(early_stopping_survives_resumes),
       cmocka_unit_test(time_limit_stops),
