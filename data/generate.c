@@ -9,15 +9,18 @@
 
 #include "common/memory.h"
 
-#define BLOCK 256          // indices one thread makes at a time
+// Indices one thread makes at a time: many, because handing over costs a switch between threads; few when few are
+// wanted.
+#define MOST_IN_BLOCK 1024
+#define FEWEST_IN_BLOCK 16
 #define MOST_MISSES 20000  // indices in a row without a new example, then a generator is exhausted
 
 // One thread's work: a block's examples until their turn comes.
 typedef struct {
   void *scratch;
-  example examples[BLOCK];
-  rendering renderings[BLOCK];
-  bool skip[BLOCK];
+  example *examples;  // [block]
+  rendering *renderings;
+  bool *skip;
   const char *reason;
   ss_error error;
 } worker;
@@ -38,6 +41,7 @@ typedef struct {
   const char *reason;  // of the last skipped index
   ss_status status;
   ss_error *error;
+  int64_t block;  // indices a block
   atomic_bool done;
   _Atomic int64_t next_block;  // to be made
   int64_t turn;                // block to be handed over, under `lock`
@@ -138,7 +142,7 @@ static void deliver_block(delivery *delivery, worker *worker, ss_status status, 
 static void work(delivery *delivery, worker *worker, int64_t available) {
   while (!atomic_load(&delivery->done)) {
     int64_t block = atomic_fetch_add(&delivery->next_block, 1);
-    int64_t first = block * BLOCK, end = first + BLOCK;
+    int64_t first = block * delivery->block, end = first + delivery->block;
     if (available >= 0 && first >= available)
       return;
     if (available >= 0 && end > available)
@@ -155,16 +159,37 @@ static void work(delivery *delivery, worker *worker, int64_t available) {
   }
 }
 
-static void free_workers(const generate_request *request, worker *workers, int32_t n_thread) {
+static void free_workers(const generate_request *request, worker *workers, int32_t n_thread, int64_t block) {
   for (int32_t t = 0; workers != NULL && t < n_thread; t++) {
-    if (request->task->scratch_free != NULL && workers[t].scratch != NULL)
-      request->task->scratch_free(workers[t].scratch);
-    for (int k = 0; k < BLOCK; k++) {
-      example_free(&workers[t].examples[k]);
-      rendering_free(&workers[t].renderings[k]);
+    worker *worker = &workers[t];
+    if (request->task->scratch_free != NULL && worker->scratch != NULL)
+      request->task->scratch_free(worker->scratch);
+    for (int64_t k = 0; k < block; k++) {
+      if (worker->examples != NULL)
+        example_free(&worker->examples[k]);
+      if (worker->renderings != NULL)
+        rendering_free(&worker->renderings[k]);
     }
+    free(worker->examples);
+    free(worker->renderings);
+    free(worker->skip);
   }
   free(workers);
+}
+
+static ss_status make_worker(const generate_request *request, worker *worker, int64_t block,
+                             ss_error *error) {
+  SS_TRY(ss_allocate(&worker->examples, block, sizeof *worker->examples, "examples", error));
+  SS_TRY(ss_allocate(&worker->renderings, block, sizeof *worker->renderings, "renderings", error));
+  SS_TRY(ss_allocate(&worker->skip, block, sizeof *worker->skip, "examples", error));
+  return request->task->scratch_create == NULL
+             ? SS_OK
+             : request->task->scratch_create(request->state, &worker->scratch, error);
+}
+
+static int64_t block_size(int64_t count, int32_t n_thread) {
+  int64_t block = count < 0 ? MOST_IN_BLOCK : count / (4 * (int64_t)n_thread);
+  return block < FEWEST_IN_BLOCK ? FEWEST_IN_BLOCK : block > MOST_IN_BLOCK ? MOST_IN_BLOCK : block;
 }
 
 ss_status generate_examples(const generate_request *request, generate_take take, void *user,
@@ -181,8 +206,9 @@ ss_status generate_examples(const generate_request *request, generate_take take,
     return SS_OK;
   SS_TRY(ss_allocate(&workers, n_thread, sizeof *workers, "generator threads", error));
   ss_status status = SS_OK;
-  for (int32_t t = 0; status == SS_OK && t < n_thread && request->task->scratch_create != NULL; t++)
-    status = request->task->scratch_create(request->state, &workers[t].scratch, error);
+  delivery.block = block_size(request->count, n_thread);
+  for (int32_t t = 0; status == SS_OK && t < n_thread; t++)
+    status = make_worker(request, &workers[t], delivery.block, error);
   if (status == SS_OK) {
     pthread_mutex_init(&delivery.lock, NULL);
     pthread_cond_init(&delivery.turn_over, NULL);
@@ -196,7 +222,7 @@ ss_status generate_examples(const generate_request *request, generate_take take,
     status = ss_fail(error, SS_ERROR_LIMIT, "%s: %lld examples asked for, task %s has %lld",
                      data_split_name(request->split), (long long)request->count, request->task->name,
                      (long long)outcome->examples);
-  free_workers(request, workers, n_thread);
+  free_workers(request, workers, n_thread, delivery.block);
   free(delivery.seen.places);
   return status;
 }
