@@ -388,6 +388,12 @@ static ss_status try_write(const char *path, int64_t count, bool close, ss_error
     if (status == SS_OK)
       status = store_writer_add(writer, item, &annotated, error);
   }
+  // Space that comes back after a failure must not complete a file with a hole in it.
+  struct rlimit limit;
+  if (status != SS_OK && getrlimit(RLIMIT_FSIZE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
   if (writer != NULL && close) {
     ss_status closed = store_writer_close(writer, error);
     status = status == SS_OK ? closed : status;
@@ -414,7 +420,7 @@ static void test_full_disk(void **state) {
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-      struct rlimit limit = {limits[k], limits[k]};
+      struct rlimit limit = {limits[k], RLIM_INFINITY};
       signal(SIGXFSZ, SIG_IGN);
       setrlimit(RLIMIT_FSIZE, &limit);
       ss_error error = {0};
