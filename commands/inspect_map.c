@@ -24,7 +24,7 @@ static void write_ruler(const inspection *inspection, int32_t per_column, int32_
   const span_layout *layout = &inspection->rendering->layout;
   fprintf(file, "%*s", LEFT_COLUMNS, "");
   int32_t s = 0;
-  for (int32_t column = 0; column < n_column; column++) {
+  for (int32_t column = 0; column < n_column && (s < layout->n_segment || column == 0); column++) {
     bool starts = false;
     int32_t kind = SPAN_CONTEXT;
     for (; s < layout->n_segment && layout->segments[s].first < (column + 1) * per_column; s++)
@@ -62,7 +62,7 @@ void inspection_map(const inspection *inspection, FILE *file) {
       if (end > view->query_first && first <= last)
         fprintf(file, "%s=%s", own, off);
       else if (first > last)
-        fputc(' ', file);
+        break;
       else
         fprintf(file, "%s%c%s", visible > 0 ? on : "",
                 visible == 0             ? '.'
