@@ -222,6 +222,47 @@ static void not_finite_steps_are_skipped(void **state) {
   }
 }
 
+static float *final_weights(const train_fixture *fixture, int64_t *count) {
+  ss_error error = {0};
+  model_file file;
+  char path[2 * TEST_PATH];
+  assert_ok(model_file_open(&file, train_fixture_path(fixture, "model.h5", path), fixture->device, &error));
+  *count = gpt_n_parameter(file.model);
+  float *host = calloc((size_t)*count, sizeof *host);
+  assert_int_equal(fixture->device->ops->download(fixture->device, host, gpt_parameters(file.model),
+                                                  (size_t)*count * sizeof *host),
+                   SS_OK);
+  model_file_close(&file);
+  return host;
+}
+
+// Bias correction counts updates, not steps: the first update after a skipped step moves weights by the rate.
+static void skipped_steps_do_not_age_the_moments(void **state) {
+  (void)state;
+  train_fixture fixture;
+  train_outcome outcome;
+  float *weights[2];
+  int64_t count = 0;
+  for (int moved = 0; moved < 2; moved++) {
+    train_fixture_open(&fixture, moved ? "young" : "unborn", 2, 1);
+    fixture.config.warmup = 0;
+    fixture.config.schedule = SCHEDULE_CONSTANT;
+    fixture.config.weight_decay = 0;
+    fixture.config.learning_rate = moved ? 1e-3 : 0;
+    fixture.sabotage.nan_first = fixture.sabotage.nan_last = 1;
+    train_fixture_finish(&fixture, &outcome);
+    assert_int_equal(outcome.skipped, 1);
+    weights[moved] = final_weights(&fixture, &count);
+    train_fixture_close(&fixture);
+  }
+  double most = 0;
+  for (int64_t i = 0; i < count; i++)
+    most = fmax(most, fabs((double)weights[1][i] - weights[0][i]));
+  assert_near(most, 1e-3, 1e-6);
+  free(weights[0]);
+  free(weights[1]);
+}
+
 // A step skipped in the middle, before and after a resume: the count goes on, the weights are the same.
 static void skipped_steps_survive_a_resume(void **state) {
   (void)state;
@@ -413,6 +454,7 @@ int main(void) {
       cmocka_unit_test(accumulation_weighs_targets),
       cmocka_unit_test(not_finite_steps_are_skipped),
       cmocka_unit_test(skipped_steps_survive_a_resume),
+      cmocka_unit_test(skipped_steps_do_not_age_the_moments),
       cmocka_unit_test(too_many_skipped_steps_stop),
       cmocka_unit_test(weights_not_finite_are_not_saved),
       cmocka_unit_test(early_stopping_ends_with_the_best),
