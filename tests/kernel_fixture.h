@@ -1,4 +1,5 @@
-// Shared by the kernel tests: devices of 1, 2 and 5 threads, random tensors, comparisons that fail on NaN.
+// Shared by the kernel tests: devices of 1, 2 and 5 threads, random tensors, comparisons that fail on NaN. The tests
+// run once for each instruction set that the machine has.
 #ifndef SELFSPAN_TESTS_KERNEL_FIXTURE_H
 #define SELFSPAN_TESTS_KERNEL_FIXTURE_H
 
@@ -15,7 +16,7 @@
 #include <string.h>
 
 #include "common/random.h"
-#include "kernels/kernels.h"
+#include "kernels/cpu/cpu.h"
 
 #define SEED 20240911
 #define DEVICES 3  // each test runs on all and wants the same bits
@@ -26,12 +27,16 @@ typedef struct {
   ss_device *device[DEVICES];
 } kernel_devices;
 
+static const cpu_simd *tested_simd;
+
 static inline kernel_devices open_devices(void) {
   kernel_devices devices;
   ss_error error = {0};
-  for (int d = 0; d < DEVICES; ++d)
+  for (int d = 0; d < DEVICES; ++d) {
     if (ss_device_open(&devices.device[d], "cpu", device_threads[d], &error) != SS_OK)
       fail_msg("%s", error.message);
+    cpu_of(devices.device[d])->simd = tested_simd;
+  }
   return devices;
 }
 
@@ -85,5 +90,17 @@ static inline void check_same_bits(const char *what, const void *got, const void
   if (count > 0 && memcmp(got, want, (size_t)count * 4) != 0)
     fail_msg("%s: differs with the number of threads or from its twin (seed %d)", what, SEED);
 }
+
+// Runs a group of tests with every instruction set.
+#define RUN_WITH_EVERY_SIMD(tests)                                             \
+  do {                                                                         \
+    const cpu_simd *list[CPU_SIMDS];                                           \
+    int n_simd = cpu_list_simd(list), failed = 0;                              \
+    for (int i = 0; i < n_simd; ++i) {                                         \
+      tested_simd = list[i];                                                   \
+      failed += cmocka_run_group_tests_name(list[i]->name, tests, NULL, NULL); \
+    }                                                                          \
+    return failed;                                                             \
+  } while (0)
 
 #endif

@@ -275,5 +275,5 @@ int main(void) {
       cmocka_unit_test(decoding_views), cmocka_unit_test(empty_visible_sets), cmocka_unit_test(poisoned_rows),
       cmocka_unit_test(plan_reuse),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  RUN_WITH_EVERY_SIMD(tests);
 }

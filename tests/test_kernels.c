@@ -470,5 +470,5 @@ int main(void) {
       cmocka_unit_test(activation), cmocka_unit_test(classifier),
       cmocka_unit_test(optimizer),  cmocka_unit_test(cache_and_memory),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  RUN_WITH_EVERY_SIMD(tests);
 }

@@ -5,6 +5,8 @@
 #include <omp.h>
 #include <string.h>
 
+#define MANY_GROUPS 24  // with so many groups a backward task takes all heads of one
+
 static ss_status check_shape(ss_device *device, const char *op, const ss_attention_plan *plan,
                              ss_attention_shape shape, ss_tensor q, ss_tensor k, ss_tensor v) {
   CPU_REQUIRE(device,
@@ -52,21 +54,27 @@ ss_status cpu_attention_forward(ss_device *device, const ss_attention_plan *plan
   SS_TRY(cpu_scratch(device, CPU_SCRATCH_INNER, &scratch,
                      cpu->n_thread * per_thread + plan->n_split * per_partial));
   float *partials = scratch + cpu->n_thread * per_thread;
-  int64_t n_tile_task = plan->n_tile * shape.n_kv_head, n_task = n_tile_task + plan->n_row;
+  // Tasks: pieces of single queries, batches of small tiles, a head of a large tile; those first that come last in
+  // their view and have the most rows.
+  int64_t n_large_task = plan->n_large * shape.n_kv_head, n_task = n_large_task + plan->n_batch + plan->n_row;
 #pragma omp parallel num_threads(cpu->n_thread) if (n_task > 1)
   {
     float *own = scratch + omp_get_thread_num() * per_thread;
-    // The last tiles of a view have the most rows: start with them.
 #pragma omp for schedule(dynamic, 1)
     for (int64_t task = n_task - 1; task >= 0; --task) {
-      if (task < n_tile_task) {
+      if (task < n_large_task) {
         cpu->simd->attention_tile(&call, &plan->tiles[task / shape.n_kv_head],
                                   (int32_t)(task % shape.n_kv_head), own);
-        continue;
+      } else if (task < n_large_task + plan->n_batch) {
+        const cpu_attention_batch *batch = &plan->batches[task - n_large_task];
+        for (int64_t t = batch->first; t < batch->end; ++t)
+          for (int32_t kv_head = 0; kv_head < shape.n_kv_head; ++kv_head)
+            cpu->simd->attention_tile(&call, &plan->tiles[t], kv_head, own);
+      } else {
+        int64_t row = task - n_large_task - plan->n_batch;
+        cpu->simd->attention_row(&call, &plan->rows[row],
+                                 row < plan->n_split ? partials + row * per_partial : NULL, own);
       }
-      int64_t row = task - n_tile_task;
-      cpu->simd->attention_row(&call, &plan->rows[row],
-                               row < plan->n_split ? partials + row * per_partial : NULL, own);
     }
 #pragma omp for schedule(dynamic, 1)
     for (int64_t m = 0; m < plan->n_merge; ++m)
@@ -102,16 +110,20 @@ ss_status cpu_attention_backward(ss_device *device, const ss_attention_plan *pla
   call.dq = cpu_floats(dq), call.dq_stride = dq.stride;
   call.dk = cpu_floats(dk), call.dk_stride = dk.stride;
   call.dv = cpu_floats(dv), call.dv_stride = dv.stride;
-  int64_t per_thread = cpu_round_up(cpu_attention_scratch(shape), 16),
-          n_task = plan->n_group * shape.n_kv_head;
+  // A task owns its rows of dk and dv: a group, or with few groups one kv head of it. The sums are the same.
+  int64_t heads = plan->n_group >= MANY_GROUPS ? shape.n_kv_head : 1;
+  int64_t per_thread = cpu_round_up(cpu_attention_scratch(shape), 16);
+  int64_t tasks_a_group = shape.n_kv_head / heads, n_task = plan->n_group * tasks_a_group;
   float *scratch;
   SS_TRY(cpu_scratch(device, CPU_SCRATCH_INNER, &scratch, cpu->n_thread * per_thread));
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(dynamic, 1) if (n_task > 1)
   for (int64_t task = 0; task < n_task; ++task) {
-    const cpu_attention_group *group = &plan->groups[task / shape.n_kv_head];
+    const cpu_attention_group *group = &plan->groups[task / tasks_a_group];
+    int64_t first_head = task % tasks_a_group * heads;
     for (int64_t i = group->item_first; i < group->item_end; ++i)
-      cpu->simd->attention_tile_backward(&call, &plan->backward_items[i], (int32_t)(task % shape.n_kv_head),
-                                         scratch + omp_get_thread_num() * per_thread);
+      for (int64_t kv_head = first_head; kv_head < first_head + heads; ++kv_head)
+        cpu->simd->attention_tile_backward(&call, &plan->backward_items[i], (int32_t)kv_head,
+                                           scratch + omp_get_thread_num() * per_thread);
   }
   return SS_OK;
 }

@@ -17,6 +17,11 @@ typedef struct {
   int64_t pairs;  // query-key pairs, to start with the largest
 } cpu_attention_group;
 
+// Small tiles [first, end) that make one task with all their heads, so that a row's heads are read together.
+typedef struct {
+  int64_t first, end;
+} cpu_attention_batch;
+
 struct ss_attention_plan {
   int64_t n_key_row, n_query_end;  // key rows of the call; one past the last query row
   span_range *ranges;
@@ -25,11 +30,15 @@ struct ss_attention_plan {
   int64_t n_tile, n_row, n_split;  // rows [0, n_split) are pieces that merges joins
   cpu_attention_merge *merges;
   int64_t n_merge;
+  int64_t n_large;               // tiles [0, n_large): a task for each and each kv head
+  cpu_attention_batch *batches;  // the tiles behind them
+  int64_t n_batch;
   bool backward;
   cpu_attention_item *backward_items;
   cpu_attention_group *groups;
   int64_t n_group;
   int64_t range_capacity, tile_capacity, row_capacity, merge_capacity, backward_capacity, group_capacity;
+  int64_t batch_capacity;
 };
 
 #endif

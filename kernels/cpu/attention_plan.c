@@ -5,7 +5,8 @@
 #include "common/memory.h"
 #include "kernels/cpu/attention.h"
 
-#define TILE_QUERIES 64  // queries of a forward item
+#define TILE_QUERIES 64   // queries of a forward item
+#define SMALL_PAIRS 4096  // query-key pairs of a small tile, and of a batch of such
 
 typedef struct {
   int64_t first, end;  // key rows, hull
@@ -74,13 +75,32 @@ static ss_status plan_forward(ss_device *device, ss_attention_plan *plan, const 
       if (long_ones)
         plan->n_split = plan->n_row;
     }
-  for (int64_t i = 0; i < n_view; ++i)
-    if (views[i].n_query > 1)
+  for (int small = 0; small <= 1; ++small) {
+    for (int64_t i = 0; i < n_view; ++i) {
+      bool is_small = views[i].n_query * visible_rows(&views[i], plan->ranges) <= SMALL_PAIRS;
+      if (views[i].n_query == 1 || is_small != small)
+        continue;
       for (int32_t first = 0; first < views[i].n_query; first += TILE_QUERIES) {
         int32_t n_query = (int32_t)cpu_minimum(TILE_QUERIES, views[i].n_query - first);
         cpu_attention_item item = {views[i], first, n_query, 0, 0};
         SS_TRY(add_item(device, &plan->tiles, &plan->n_tile, &plan->tile_capacity, item));
       }
+    }
+    if (!small)
+      plan->n_large = plan->n_tile;
+  }
+  int64_t pairs = SMALL_PAIRS;
+  plan->n_batch = 0;
+  for (int64_t t = plan->n_large; t < plan->n_tile; ++t) {
+    if (pairs >= SMALL_PAIRS) {
+      SS_TRY(ss_grow(&plan->batches, &plan->batch_capacity, plan->n_batch + 1, sizeof *plan->batches,
+                     "attention batches", &device->error));
+      plan->batches[plan->n_batch++].first = t;
+      pairs = 0;
+    }
+    plan->batches[plan->n_batch - 1].end = t + 1;
+    pairs += plan->tiles[t].n_query * visible_rows(&plan->tiles[t].view, plan->ranges);
+  }
   return SS_OK;
 }
 
@@ -164,6 +184,7 @@ void cpu_attention_plan_free(ss_device *device, ss_attention_plan *plan) {
   free(plan->tiles);
   free(plan->rows);
   free(plan->merges);
+  free(plan->batches);
   free(plan->backward_items);
   free(plan->groups);
   free(plan);

@@ -100,17 +100,20 @@ static const ss_ops cpu_ops = {
     .destroy = cpu_destroy,
 };
 
-static const cpu_simd *cpu_choose_simd(void) {
+int cpu_list_simd(const cpu_simd *list[CPU_SIMDS]) {
+  int n = 0;
 #ifdef CPU_SIMD_X86
   __builtin_cpu_init();
-  bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+             __builtin_cpu_supports("bmi2");
   if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    return &cpu_simd_avx512;
+    list[n++] = &cpu_simd_avx512;
   if (fma)
-    return &cpu_simd_avx2;
+    list[n++] = &cpu_simd_avx2;
 #endif
-  return &cpu_simd_generic;
+  list[n++] = &cpu_simd_generic;
+  return n;
 }
 
 ss_status ss_cpu_device_open(ss_device **out, int n_thread, ss_error *error) {
@@ -121,7 +124,9 @@ ss_status ss_cpu_device_open(ss_device **out, int n_thread, ss_error *error) {
   SS_TRY(ss_allocate(&cpu, 1, sizeof *cpu, "the CPU device", error));
   cpu->base.ops = &cpu_ops;
   cpu->n_thread = n_thread > 0 ? n_thread : omp_get_max_threads();
-  cpu->simd = cpu_choose_simd();
+  const cpu_simd *list[CPU_SIMDS];
+  cpu_list_simd(list);
+  cpu->simd = list[0];
   // OpenBLAS runs inside our tasks: its own threads would fight OpenMP's and change bits with their number.
   openblas_set_num_threads(1);
   snprintf(cpu->base.description, sizeof cpu->base.description, "cpu, %d thread%s, OpenBLAS %s, %s",

@@ -46,6 +46,10 @@ static inline int64_t cpu_round_up(int64_t a, int64_t b) {
 
 ss_status ss_cpu_device_open(ss_device **out, int n_thread, ss_error *error);
 
+// The builds of the inner loops that this machine can run, best first; returns how many.
+#define CPU_SIMDS 3
+int cpu_list_simd(const cpu_simd *list[CPU_SIMDS]);
+
 // The device's scratch of at least `count` floats, 64-byte aligned; the pointer given before for the same
 // `which` becomes invalid.
 ss_status cpu_scratch(ss_device *device, int which, float **out, int64_t count);

@@ -10,11 +10,29 @@
 #define FEW_ROWS 16          // up to this many rows the weights are streamed
 #define FEW_ROWS_OUTPUTS 32  // outputs of a streaming task
 #define TILE_ROWS 256
-#define TILE_COLS 512
-#define WEIGHT_TILE 256  // dweight tile, both ways
+#define TILE_COLS_MIN 192
+#define TILE_COLS_MAX 2048
+#define TILE_TASKS \
+  16  // columns are cut until there are this many tiles: wide tiles pack the input fewer times
+#define WEIGHT_TILE 384  // dweight tile, both ways
 #define WEIGHT_TASKS 16  // rows are cut into chunks until dweight makes this many tasks
 #define CHUNK_ROWS 512   // fewest rows of such a chunk
 #define BIAS_ROWS 256    // rows of a dbias chunk
+
+// Tiles of an [n, cols] output; a matter of the shape alone.
+typedef struct {
+  int64_t row_tiles, col_tiles, cols;
+} tile_grid;
+
+static tile_grid make_grid(int64_t n, int64_t cols) {
+  tile_grid grid = {.row_tiles = cpu_ceil_divide(n, TILE_ROWS)};
+  int64_t wanted = cpu_minimum(cpu_ceil_divide(TILE_TASKS, grid.row_tiles),
+                               cpu_ceil_divide(cols, TILE_COLS_MIN));
+  wanted = cpu_maximum(wanted, cpu_ceil_divide(cols, TILE_COLS_MAX));
+  grid.cols = cpu_round_up(cpu_ceil_divide(cols, wanted), 16);
+  grid.col_tiles = cpu_ceil_divide(cols, grid.cols);
+  return grid;
+}
 
 static void fill_bias(ss_tensor out, const float *bias) {
   for (int64_t i = 0; i < out.rows; ++i)
@@ -52,11 +70,12 @@ ss_status cpu_linear_forward(ss_device *device, ss_tensor out, ss_tensor in, ss_
     }
     return SS_OK;
   }
-  int64_t row_tiles = cpu_ceil_divide(n, TILE_ROWS), col_tiles = cpu_ceil_divide(O, TILE_COLS);
-#pragma omp parallel for num_threads(cpu->n_thread) schedule(dynamic, 1) if (row_tiles * col_tiles > 1)
-  for (int64_t task = 0; task < row_tiles * col_tiles; ++task) {
-    int64_t i = task / col_tiles * TILE_ROWS, o = task % col_tiles * TILE_COLS;
-    ss_tensor tile = ss_rows(ss_columns(out, o, cpu_minimum(TILE_COLS, O - o)), i,
+  tile_grid grid = make_grid(n, O);
+#pragma omp parallel for num_threads(cpu->n_thread) \
+    schedule(dynamic, 1) if (grid.row_tiles * grid.col_tiles > 1)
+  for (int64_t task = 0; task < grid.row_tiles * grid.col_tiles; ++task) {
+    int64_t i = task / grid.col_tiles * TILE_ROWS, o = task % grid.col_tiles * grid.cols;
+    ss_tensor tile = ss_rows(ss_columns(out, o, cpu_minimum(grid.cols, O - o)), i,
                              cpu_minimum(TILE_ROWS, n - i));
     if (bias.data)
       fill_bias(tile, cpu_floats(bias) + o);
@@ -70,11 +89,12 @@ ss_status cpu_linear_forward(ss_device *device, ss_tensor out, ss_tensor in, ss_
 // din[n,I] = dout[n,O] weight[O,I]
 static void input_gradient(cpu_device *cpu, ss_tensor din, ss_tensor dout, ss_tensor weight) {
   int64_t n = din.rows, I = din.cols, O = dout.cols;
-  int64_t row_tiles = cpu_ceil_divide(n, TILE_ROWS), col_tiles = cpu_ceil_divide(I, TILE_COLS);
-#pragma omp parallel for num_threads(cpu->n_thread) schedule(dynamic, 1) if (row_tiles * col_tiles > 1)
-  for (int64_t task = 0; task < row_tiles * col_tiles; ++task) {
-    int64_t r = task / col_tiles * TILE_ROWS, i = task % col_tiles * TILE_COLS;
-    gemm(false, false, cpu_minimum(TILE_ROWS, n - r), cpu_minimum(TILE_COLS, I - i), O,
+  tile_grid grid = make_grid(n, I);
+#pragma omp parallel for num_threads(cpu->n_thread) \
+    schedule(dynamic, 1) if (grid.row_tiles * grid.col_tiles > 1)
+  for (int64_t task = 0; task < grid.row_tiles * grid.col_tiles; ++task) {
+    int64_t r = task / grid.col_tiles * TILE_ROWS, i = task % grid.col_tiles * grid.cols;
+    gemm(false, false, cpu_minimum(TILE_ROWS, n - r), cpu_minimum(grid.cols, I - i), O,
          cpu_floats(dout) + r * dout.stride, dout.stride, cpu_floats(weight) + i, weight.stride, 0.0f,
          cpu_floats(din) + r * din.stride + i, din.stride);
   }

@@ -23,17 +23,6 @@ static void list_rows(const cpu_attention_call *call, const cpu_attention_item *
   }
 }
 
-SIMD_INLINE float dot(const float *a, const float *b, int32_t n) {
-  vec sum = VEC_ZERO();
-  int32_t d = 0;
-  for (; d + VEC_WIDTH <= n; d += VEC_WIDTH)
-    sum = VEC_FMA(VEC_LOAD(a + d), VEC_LOAD(b + d), sum);
-  float result = VEC_SUM(sum);
-  for (; d < n; ++d)
-    result += a[d] * b[d];
-  return result;
-}
-
 // scores[head, i] = q[head] . k[rows[i]]
 static void row_scores(const cpu_attention_call *call, float *scores, const float *q, const int32_t *rows,
                        int32_t n) {
@@ -120,7 +109,7 @@ static void attention_row(const cpu_attention_call *call, const cpu_attention_it
       total = VEC_ADD(total, e);
     }
     if (i < n) {
-      vec_store_part(score + i, vec_exp(VEC_SUB(vec_load_part(score + i, n - i), shift)), n - i);
+      VEC_STORE_PART(score + i, vec_exp(VEC_SUB(VEC_LOAD_PART(score + i, n - i), shift)), n - i);
       for (; i < n; ++i)
         sum += score[i];
     }

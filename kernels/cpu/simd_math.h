@@ -1,18 +1,23 @@
 // Vector helpers and the exponential (part of simd_body.h).
 
-// The first `count` < VEC_WIDTH floats, zeros behind them.
-SIMD_INLINE vec vec_load_part(const float *p, int64_t count) {
-  float padded[VEC_WIDTH] = {0};
-  for (int64_t i = 0; i < count; ++i)
-    padded[i] = p[i];
-  return VEC_LOAD(padded);
+// Keeps the compiler from spreading a pointer over one register for each of its constant offsets.
+#define SIMD_ONE_POINTER(pointer) __asm__("" : "+r"(pointer))
+
+// Lanes of a row of n that a vector at i holds.
+SIMD_INLINE int64_t lanes_left(int64_t n, int64_t i) {
+  int64_t left = n - i;
+  return left < 0 ? 0 : left < VEC_WIDTH ? left : VEC_WIDTH;
 }
 
-SIMD_INLINE void vec_store_part(float *p, vec x, int64_t count) {
-  float padded[VEC_WIDTH];
-  VEC_STORE(padded, x);
-  for (int64_t i = 0; i < count; ++i)
-    p[i] = padded[i];
+static float dot(const float *a, const float *b, int64_t n) {
+  vec sum = VEC_ZERO();
+  int64_t i = 0;
+  for (; i + VEC_WIDTH <= n; i += VEC_WIDTH)
+    sum = VEC_FMA(VEC_LOAD(a + i), VEC_LOAD(b + i), sum);
+  float result = VEC_SUM(sum);
+  for (; i < n; ++i)
+    result += a[i] * b[i];
+  return result;
 }
 
 // e^x within 2 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a minimax polynomial in r (Cephes expf's coefficients) times
