@@ -33,7 +33,7 @@ done
 step "evaluate: base before, the arms after, and what the span arm's choices are worth"
 "$selfspan" eval --model base/base.h5 --label base=base/base.h5 --model "$run/dense/model.h5" \
   --model "$run/annotated/model.h5" --model "$run/span/model.h5" --controls oracle,recency,random,window \
-  --data "$run/data/test.h5" --operators 4-8 --out "$run" --force
+  --data "$run/data/test.h5" --operators 4-8 --set decode.max_tokens=160 --out "$run" --force
 
 printf '\n%s s. Look closer:\n' "$(($(date +%s) - started))"
 cat <<NEXT
