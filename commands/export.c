@@ -129,6 +129,27 @@ static ss_status run_policy(const char *run, span_policy *policy, ss_error *erro
   return status;
 }
 
+// Among the first examples, the one with the most segments shows most.
+static ss_status richest_example(store *store, int64_t *index, ss_error *error) {
+  enum { LOOKED_AT = 64 };
+  int64_t n = store_n_example(store) < LOOKED_AT ? store_n_example(store) : LOOKED_AT;
+  int32_t most = -1;
+  example example = {0};
+  rendering rendering = {0};
+  ss_status status = SS_OK;
+  *index = 0;
+  for (int64_t k = 0; k < n && status == SS_OK; ++k) {
+    status = store_read(store, k, 1, &example, &rendering, error);
+    if (status == SS_OK && rendering.layout.n_segment > most) {
+      most = rendering.layout.n_segment;
+      *index = k;
+    }
+  }
+  example_free(&example);
+  rendering_free(&rendering);
+  return status;
+}
+
 static ss_status export_span_map(const char *run, int64_t index, ss_error *error) {
   char *data = NULL, *out = NULL;
   store *store = NULL;
@@ -141,6 +162,8 @@ static ss_status export_span_map(const char *run, int64_t index, ss_error *error
     status = ss_format(&out, error, "%s/span_map.json", run);
   if (status == SS_OK)
     status = store_open(&store, data, true, error);
+  if (status == SS_OK && index == -1)
+    status = richest_example(store, &index, error);
   if (status == SS_OK && (index < 0 || index >= store_n_example(store)))
     status = ss_fail(error, SS_ERROR_USAGE, "--index %lld: %s has examples 0 to %lld", (long long)index, data,
                      (long long)store_n_example(store) - 1);
@@ -192,13 +215,14 @@ static ss_status execute(const char *python, const char *path, ss_error *error) 
 static ss_status export_notebook(int argc, char **argv, ss_error *error) {
   const char *run = NULL, *out = NULL, *python = ".venv/bin/python",
              *template_path = "notebooks-export/report.py";
-  int64_t index = 0;
+  int64_t index = -1;
   bool help = false, no_execute = false;
   const ss_option options[] = {{"run", SS_OPTION_STRING, &run, "DIR",
                                 "the run: summary.json, results.h5, ARM/metrics.csv, data/test.h5"},
                                {"out", SS_OPTION_STRING, &out, "FILE",
                                 "the notebook; default notebooks-export/RUN.ipynb"},
-                               {"index", SS_OPTION_INT, &index, "N", "the test example of the span map (0)"},
+                               {"index", SS_OPTION_INT, &index, "N",
+                                "the test example of the span map; default: the richest of the first 64"},
                                {"template", SS_OPTION_STRING, &template_path, "FILE",
                                 "the cells (notebooks-export/report.py)"},
                                {"python", SS_OPTION_STRING, &python, "PYTHON",

@@ -49,16 +49,15 @@ for arm in summary["arms"]:
     error = [[max(0, arm["accuracy"] - arm["accuracy_low"])], [max(0, arm["accuracy_high"] - arm["accuracy"])]]
     axes[0].errorbar(arm["attended_rows_per_example"], arm["accuracy"], yerr=error, fmt="o", capsize=3,
                      color=color[arm["arm"]], label=arm["arm"])
-axes[0].set(xlabel="attended rows per example", ylabel="answer accuracy", ylim=(0, 1.02), xlim=(0, None))
-axes[0].legend()
+axes[0].set(xlabel="attended rows per example", ylabel="answer accuracy", ylim=(-0.02, 1.02), xlim=(0, None))
 with h5py.File(run / "results.h5") as results:
     for arm in arms:
         group = results["items"][arm.replace("/", "-")]
         operators, correct = group["group"][:], group["correct"][:]
         values = np.unique(operators)
-        axes[1].plot(values, [correct[operators == v].mean() for v in values], "o-", color=color[arm], label=arm)
-axes[1].set(xlabel="operators", ylabel="answer accuracy", ylim=(0, 1.02))
-axes[1].legend()
+        axes[1].plot(values, [correct[operators == v].mean() for v in values], "o-", color=color[arm])
+axes[1].set(xlabel="operators", ylabel="answer accuracy", ylim=(-0.02, 1.02), xticks=values)
+figure.legend(loc="outside right upper")
 plt.show()
 
 # %% [markdown]

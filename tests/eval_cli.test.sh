@@ -1,54 +1,6 @@
 #!/usr/bin/env bash
 # `selfspan eval`, `eval score` and `generate` on tiny models: what they leave, what they refuse.
-set -u
-selfspan=${SELFSPAN:?the binary to test}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-
-ok() { echo "ok $1"; }
-not_ok() {
-  echo "not ok $1"
-  sed 's/^/  /' out err 2>/dev/null | head -20
-}
-
-# check NAME COMMAND...: the command succeeds.
-check() {
-  local name=$1
-  shift
-  if "$@" >out 2>err; then ok "$name"; else not_ok "$name"; fi
-}
-
-# refused NAME STATUS PART COMMAND...: exits with the status and one line that contains PART.
-refused() {
-  local name=$1 status=$2 part=$3 rc
-  shift 3
-  "$@" >out 2>err
-  rc=$?
-  if [ $rc -eq "$status" ] && grep -qF -- "$part" err && [ "$(grep -c 'error:' err)" -eq 1 ]; then
-    ok "$name"
-  else
-    echo "  exit status $rc, expected $status and \"$part\""
-    not_ok "$name"
-  fi
-}
-
-cat >train.yaml <<'YAML'
-train:
-  data: data
-  batch_rows: 2
-  row_tokens: 256
-  steps: 2
-  warmup: 1
-  validate_every: 0
-  validate_examples: 0
-  generate_examples: 0
-model:
-  n_layer: 1
-  n_head: 2
-  n_embd: 32
-  n_positions: 256
-YAML
+. "$(dirname "$0")/shell_checks.sh"
 
 make_data() {
   "$selfspan" data arithmetic --out "$1" --quiet --set data.train=50 --set data.validation=5 --set data.test=40 \
@@ -61,7 +13,7 @@ if ! make_data data 32 >out 2>err || ! make_data other 33 >>out 2>>err; then
   exit 1
 fi
 for arm in dense annotated span; do
-  if ! "$selfspan" train --config train.yaml --set train.arm=$arm --out $arm --quiet >out 2>err; then
+  if ! "$selfspan" train --config tiny.yaml --set train.arm=$arm --out $arm --quiet >out 2>err; then
     not_ok set-up-$arm
     exit 1
   fi
