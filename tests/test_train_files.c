@@ -166,6 +166,7 @@ static void other_configurations_are_refused(void **state) {
   fixture.config.checkpoint_every = 5;
   fixture.config.max_seconds = 1000;
   train_fixture_finish(&fixture, &outcome);
+  assert_int_equal(train_fixture_checkpoints(&fixture), 1);
   train_fixture_close(&fixture);
 }
 

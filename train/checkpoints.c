@@ -63,14 +63,15 @@ static ss_status write_file(const train_run *run, const char *path, bool whole, 
 }
 
 ss_status train_checkpoint_save(train_run *run, ss_error *error) {
-  if (run->saved_step == run->state.step)
-    return SS_OK;
-  char *path = NULL;
-  SS_TRY(train_folder_checkpoint(run->folder, run->state.step, &path, error));
-  ss_status status = write_file(run, path, true, error);
-  free(path);
-  SS_TRY(status);
-  run->saved_step = run->state.step;
+  if (run->saved_step != run->state.step) {
+    char *path = NULL;
+    SS_TRY(train_folder_checkpoint(run->folder, run->state.step, &path, error));
+    ss_status status = write_file(run, path, true, error);
+    free(path);
+    SS_TRY(status);
+    run->saved_step = run->state.step;
+  }
+  // Also when the step was saved before: the process may have been killed between saving and removing.
   return train_folder_rotate(run->folder, run->config->keep, error);
 }
 
