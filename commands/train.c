@@ -169,7 +169,8 @@ static const char examples[] =
     "  selfspan train --config configs/base/train.yaml\n"
     "  selfspan train --config configs/quickstart/train.yaml --set train.arm=span --out runs/span\n"
     "  selfspan train --config configs/quickstart/train.yaml --set train.arm=span --out runs/span --resume\n"
-    "  selfspan train --config configs/base/train.yaml --set train.steps=100 --out runs/trial --force --json\n";
+    "  selfspan train --config configs/base/train.yaml --set train.steps=100 --out runs/trial --force "
+    "--json\n";
 
 ss_status ss_command_train(int argc, char **argv, ss_error *error) {
   train_options options;
