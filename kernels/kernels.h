@@ -36,7 +36,9 @@ static inline ss_tensor ss_integers(void *data, int64_t count) {
   ss_tensor tensor = {data, 1, count, count, SS_I32};
   return tensor;
 }
-static inline size_t ss_dtype_size(ss_dtype dtype) { return dtype == SS_BF16 ? 2 : 4; }
+static inline size_t ss_dtype_size(ss_dtype dtype) {
+  return dtype == SS_BF16 ? 2 : 4;
+}
 // Columns [first, first + cols) of a tensor, as a view.
 static inline ss_tensor ss_columns(ss_tensor tensor, int64_t first, int64_t cols) {
   tensor.data = (char *)tensor.data + (size_t)first * ss_dtype_size(tensor.dtype);
@@ -137,8 +139,8 @@ typedef struct {
                                  ss_tensor out, ss_tensor log_sum_exp, ss_tensor q /*[nq, n_head*head_dim]*/,
                                  ss_tensor k /*[nk, n_kv_head*head_dim]*/, ss_tensor v);
   // dq, dk, dv are written (=), rows that no view covers or reads as zeros.
-  ss_status (*attention_backward)(ss_device *, const ss_attention_plan *plan, ss_attention_shape, ss_tensor dq,
-                                  ss_tensor dk, ss_tensor dv, ss_tensor dout, ss_tensor out,
+  ss_status (*attention_backward)(ss_device *, const ss_attention_plan *plan, ss_attention_shape,
+                                  ss_tensor dq, ss_tensor dk, ss_tensor dv, ss_tensor dout, ss_tensor out,
                                   ss_tensor log_sum_exp, ss_tensor q, ss_tensor k, ss_tensor v);
   // Copies k and v rows [n, n_kv_head*head_dim] to rows `slots` (i32[n]) of the caches.
   ss_status (*cache_append)(ss_device *, ss_tensor k_cache, ss_tensor v_cache, ss_tensor k, ss_tensor v,
@@ -154,7 +156,8 @@ typedef struct {
   // When dh.data != NULL: dh[n,C] (=) and dwte[V,C] (+=) receive the gradient of scale * sum(losses).
   // correct[n] (i32, may be NULL data): 1 where the arg-max is the target.
   ss_status (*classifier_loss)(ss_device *, ss_tensor losses, ss_tensor correct, ss_tensor dh, ss_tensor dwte,
-                               ss_tensor h /*[n,C]*/, ss_tensor wte /*[V,C]*/, ss_tensor targets, float scale);
+                               ss_tensor h /*[n,C]*/, ss_tensor wte /*[V,C]*/, ss_tensor targets,
+                               float scale);
 
   // --- optimizer ---
   // *norm = sqrt(sum of squares over all gradients), fp64 accumulation in a fixed order. NaN/Inf propagate.
@@ -179,10 +182,10 @@ void ss_device_close(ss_device *device);
 ss_status ss_device_error(ss_device *device, ss_error *error);
 
 // Calls an op: SS_OP(device, error, linear_forward, out, in, weight, bias) returns from the caller on failure.
-#define SS_OP(device, error, op, ...)                                  \
-  do {                                                                 \
-    if ((device)->ops->op((device), __VA_ARGS__) != SS_OK)             \
-      return ss_device_error((device), (error));                       \
+#define SS_OP(device, error, op, ...)                      \
+  do {                                                     \
+    if ((device)->ops->op((device), __VA_ARGS__) != SS_OK) \
+      return ss_device_error((device), (error));           \
   } while (0)
 
 #endif
