@@ -55,7 +55,7 @@ include $(BUILD)/config.mk
 else
 stale := stale
 endif
-ifneq ($(strip $(stale)$(SS_PROBE_KEY)|$(SS_MISSING)$(SS_MISSING_TEST)),$(strip $(probe_key)|))
+ifneq ($(strip $(stale)$(SS_PROBE_KEY)|$(SS_MISSING)$(SS_MISSING_TEST)),$(strip $(probe_key))|)
 probe_status := $(shell mkdir -p $(BUILD) && CC="$(CC)" NVCC="$(probe_nvcc)" PROBE_KEY="$(strip $(probe_key))" \
   bash build-aux/probe.sh $(BUILD)/config.mk >&2 && echo done)
 ifneq ($(probe_status),done)
@@ -203,7 +203,9 @@ bench: all
 	./selfspan bench train --device cpu
 	./selfspan bench decode --device cpu
 
-notebook: all venv
+notebook: all
+	@[ -f runs/quickstart/summary.json ] || { echo "notebook: no run in runs/quickstart yet; run \`make quickstart\` first"; exit 2; }
+	@$(MAKE) --no-print-directory venv
 	./selfspan export notebook --run runs/quickstart
 
 clean:
@@ -218,7 +220,7 @@ help:
 	@echo "make bench        CPU training and decoding benchmarks"
 	@echo "make base         train the base model that the quickstart fine-tunes (an hour or two)"
 	@echo "make notebook     write the quickstart's notebook into notebooks-export/"
-	@echo "make venv         .venv with the Python packages of notebook and optional tests"
+	@echo "make venv         .venv with the Python packages of the notebook"
 	@echo "make cuda         compile the CUDA kernels (needs nvcc)"
 	@echo "make format       clang-format all sources (format-check: only look)"
 	@echo "make clean        remove build/ and ./selfspan"

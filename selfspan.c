@@ -57,7 +57,7 @@ static void print_usage(FILE *file) {
   for (int i = 0; i < N_COMMAND; i++)
     fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
   fprintf(file, "\nselfspan COMMAND --help explains a command.\n\nexamples:\n"
-                "  selfspan train --config configs/base/train.yaml\n"
+                "  selfspan generate --model base/base.h5 --expression \"((3+4)*2)\" --show-spans\n"
                 "  selfspan bench decode --device cpu\n");
 }
 

@@ -76,8 +76,8 @@ if [ "$(id -u)" = 0 ]; then
 elif sudo -n true 2>/dev/null; then
   root="sudo -n"
 else
-  echo "deps: neither root nor passwordless sudo; run:"
-  echo "  sudo apt-get update && sudo apt-get install --no-install-recommends $names"
+  echo "deps: neither root nor passwordless sudo; as root, run:"
+  echo "  apt-get update && apt-get install --no-install-recommends $names"
   exit 2
 fi
 

@@ -146,7 +146,7 @@ static const char usage[] =
     "\n"
     "examples:\n"
     "  selfspan bench train --device cpu\n"
-    "  selfspan bench train --device cpu --peer .venv/bin/python\n"
+    "  selfspan bench train --device cpu --peer python3\n"
     "  selfspan bench decode --device cpu --context 2048 --visible 0.1 --batch 8\n";
 
 ss_status ss_command_bench(int argc, char **argv, ss_error *error) {

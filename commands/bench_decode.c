@@ -252,31 +252,29 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
   ss_string_list assignments = {0};
-  const ss_option table[] = {{"batch", SS_OPTION_INT, &options.batch, "N", "sequences (8)"},
-                             {"context", SS_OPTION_INT, &options.context, "ROWS",
-                              "rows already in every cache slab (2048)"},
-                             {"visible", SS_OPTION_REAL, &options.visible, "F",
-                              "fraction of the context that the span arm reads (0.1)"},
-                             {"run-length", SS_OPTION_INT, &options.run_length, "ROWS",
-                              "rows of a contiguous visible run (16)"},
-                             {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
-                              "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
-                             {"steps", SS_OPTION_INT, &options.steps, "N", "timed steps (64)"},
-                             {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (8)"},
-                             {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
-                             {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
-                             {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
-                              "also run Hugging Face generate with this interpreter"},
-                             {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
-                             {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line =
-      {"bench decode",
-       "decoding steps per second over a long context",
-       "selfspan bench decode [options]",
-       table,
-       groups,
-       "  selfspan bench decode --device cpu\n"
-       "  selfspan bench decode --visible 0.25 --run-length 64 --peer .venv/bin/python\n"};
+  const ss_option table[] =
+      {{"batch", SS_OPTION_INT, &options.batch, "N", "sequences (8)"},
+       {"context", SS_OPTION_INT, &options.context, "ROWS", "rows already in every cache slab (2048)"},
+       {"visible", SS_OPTION_REAL, &options.visible, "F",
+        "fraction of the context that the span arm reads (0.1)"},
+       {"run-length", SS_OPTION_INT, &options.run_length, "ROWS", "rows of a contiguous visible run (16)"},
+       {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
+        "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
+       {"steps", SS_OPTION_INT, &options.steps, "N", "timed steps (64)"},
+       {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (8)"},
+       {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
+       {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
+       {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
+        "also run Hugging Face generate with this interpreter (it must have torch and transformers)"},
+       {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
+       {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_command_line line = {"bench decode",
+                                "Times decoding steps over a long context.",
+                                "selfspan bench decode [options]",
+                                table,
+                                groups,
+                                "  selfspan bench decode --device cpu\n"
+                                "  selfspan bench decode --visible 0.25 --run-length 64 --peer python3\n"};
   ss_status status = bench_parse(&line, argc, argv, &options.model, &assignments, &help, error);
   if (status != SS_OK || help)
     return status;

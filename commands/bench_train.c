@@ -198,27 +198,28 @@ ss_status bench_train_command(int argc, char **argv, ss_error *error) {
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
   ss_string_list assignments = {0};
-  const ss_option table[] = {{"rows", SS_OPTION_INT, &options.rows, "B", "rows a step (8)"},
-                             {"row-tokens", SS_OPTION_INT, &options.row_tokens, "T", "tokens a row (512)"},
-                             {"segment", SS_OPTION_INT, &options.segment, "N",
-                              "span mask of N-token segments; 0 (default): dense causal"},
-                             {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
-                              "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
-                             {"repeats", SS_OPTION_INT, &options.repeats, "N", "timed steps (20)"},
-                             {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (3)"},
-                             {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
-                             {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
-                             {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
-                              "also run PyTorch eager with this interpreter, dense only"},
-                             {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
-                             {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
+  const ss_option table[] =
+      {{"rows", SS_OPTION_INT, &options.rows, "B", "rows a step (8)"},
+       {"row-tokens", SS_OPTION_INT, &options.row_tokens, "T", "tokens a row (512)"},
+       {"segment", SS_OPTION_INT, &options.segment, "N",
+        "span mask of N-token segments; 0 (default): dense causal"},
+       {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
+        "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
+       {"repeats", SS_OPTION_INT, &options.repeats, "N", "timed steps (20)"},
+       {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (3)"},
+       {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
+       {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
+       {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
+        "also run PyTorch eager, dense only, with this interpreter (it must have torch)"},
+       {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
+       {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
   const ss_command_line line =
       {"bench train",
-       "optimizer steps per second of a GPT shape",
+       "Times optimizer steps of a GPT shape.",
        "selfspan bench train [options]",
        table,
        groups,
-       "  selfspan bench train --device cpu --peer .venv/bin/python\n"
+       "  selfspan bench train --device cpu --peer python3\n"
        "  selfspan bench train --set model.n_layer=12 --set model.n_embd=768 --set model.n_head=12 \\\n"
        "      --set model.vocab_size=50257 --rows 4 --row-tokens 64\n"};
   ss_status status = bench_parse(&line, argc, argv, &options.model, &assignments, &help, error);

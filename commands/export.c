@@ -38,7 +38,7 @@ static ss_status export_jsonl(int argc, char **argv, ss_error *error) {
                                {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
   const ss_command_line line =
       {"export jsonl",
-       "a dataset as one JSON object a line",
+       "Writes a dataset as one JSON object a line.",
        "selfspan export jsonl --data FILE --out FILE",
        options,
        NULL,
@@ -230,7 +230,7 @@ static ss_status export_notebook(int argc, char **argv, ss_error *error) {
                                {"no-execute", SS_OPTION_FLAG, &no_execute, NULL, "leave the outputs empty"},
                                {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
   const ss_command_line line = {"export notebook",
-                                "an executed Jupyter notebook of a run",
+                                "Writes an executed Jupyter notebook of a run.",
                                 "selfspan export notebook --run DIR [options]",
                                 options,
                                 NULL,

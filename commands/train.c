@@ -166,7 +166,6 @@ static ss_status run(const train_options *options, const ss_key_group *groups, t
 }
 
 static const char examples[] =
-    "  selfspan train --config configs/base/train.yaml\n"
     "  selfspan train --config configs/quickstart/train.yaml --set train.arm=span --out runs/span\n"
     "  selfspan train --config configs/quickstart/train.yaml --set train.arm=span --out runs/span --resume\n"
     "  selfspan train --config configs/base/train.yaml --set train.steps=100 --out runs/trial --force "

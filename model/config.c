@@ -12,7 +12,7 @@ const ss_key gpt_config_keys[] =
      SS_CONFIG_INT(gpt_config, n_positions, "model.n_positions", "1024", 1, 16777216,
                    "longest sequence in tokens"),
      SS_CONFIG_INT(gpt_config, vocab_size, "model.vocab_size", "0", 0, 16777216,
-                   "tokens; 0: taken from the dataset"),
+                   "tokens; 0: taken from the dataset, where there is one"),
      SS_CONFIG_CHOICE(gpt_config, norm, "model.norm", "layer", "layer|rms", "normalisation"),
      SS_CONFIG_CHOICE(gpt_config, position, "model.position", "learned", "learned|rotary|none",
                       "position encoding"),

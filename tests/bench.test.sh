@@ -5,19 +5,11 @@
 small=(--set model.n_layer=1 --set model.n_embd=32 --set model.n_head=2 --set model.vocab_size=64)
 check train "$selfspan" bench train "${small[@]}" --rows 2 --row-tokens 40 --repeats 3 --warmup 1
 check train-span "$selfspan" bench train "${small[@]}" --rows 2 --row-tokens 40 --segment 7 --repeats 3 --json
-if python3 -c 'import json; r = json.load(open("out"))["selfspan"]; assert r["tokens_per_second"] > 0
-assert r["last_loss"] < r["first_loss"]; assert 7 < r["attended_rows_per_token"] < 20.5' 2>err; then
-  ok train-report
-else
-  not_ok train-report
-fi
+python train-report 'import json; r = json.load(open("out"))["selfspan"]; assert r["tokens_per_second"] > 0
+assert r["last_loss"] < r["first_loss"]; assert 7 < r["attended_rows_per_token"] < 20.5'
 check decode "$selfspan" bench decode "${small[@]}" --batch 3 --context 100 --visible 0.2 --steps 5 --warmup 1 --json
-if python3 -c 'import json; r = json.load(open("out"))["results"]
-assert [x["visible_rows"] for x in r] == [100, 20]; assert all(x["tokens_per_second"] > 0 for x in r)' 2>err; then
-  ok decode-report
-else
-  not_ok decode-report
-fi
+python decode-report 'import json; r = json.load(open("out"))["results"]
+assert [x["visible_rows"] for x in r] == [100, 20]; assert all(x["tokens_per_second"] > 0 for x in r)'
 refused decode-limit 6 "do not fit model.n_positions" "$selfspan" bench decode --context 5000
 refused decode-fraction 2 "--visible" "$selfspan" bench decode --visible 1.5
 refused unknown 2 "did you mean 'train'" "$selfspan" bench trian

@@ -27,14 +27,13 @@ refused what 2 "did you mean 'notebook'" "$selfspan" export notebok
 
 check notebook "$selfspan" export notebook --run run --out run.ipynb --no-execute --index 3 \
   --template "$repository/notebooks-export/report.py"
-if python3 - run.ipynb run/span_map.json <<'PY' >out 2>err; then ok notebook-format; else not_ok notebook-format; fi
-import json, sys
+python notebook-format 'import json, sys
 notebook = json.load(open(sys.argv[1]))
 assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
 kinds = {cell["cell_type"] for cell in notebook["cells"]}
 assert kinds == {"code", "markdown"}, kinds
 assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
-assert notebook["cells"][0]["source"] == ['RUN = "run"']
+assert notebook["cells"][0]["source"] == ["RUN = \"run\""]
 for cell in notebook["cells"]:
     text = "".join(cell["source"])
     if cell["cell_type"] == "code":
@@ -47,8 +46,7 @@ assert [row["row"] for row in rows] == list(range(len(span_map["tokens"])))
 for row in rows:
     assert row["ranges"][-1][1] == row["row"] + 1
     assert all(a[1] < b[0] for a, b in zip(row["ranges"], row["ranges"][1:]))
-assert any(len(row["ranges"]) > 1 for row in rows)
-PY
+assert any(len(row["ranges"]) > 1 for row in rows)' run.ipynb run/span_map.json
 refused notebook-index 2 "has examples 0 to 29" "$selfspan" export notebook --run run --index 30
 refused notebook-run 4 nowhere/span/model.h5 "$selfspan" export notebook --run nowhere
 printf 'x = 1\n' >plain.py

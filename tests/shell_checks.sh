@@ -33,6 +33,19 @@ refused() {
   fi
 }
 
+# python NAME CODE [ARGUMENT...]: the Python code passes; skipped where there is no python3.
+python() {
+  local name=$1 code=$2
+  shift 2
+  if ! command -v python3 >/dev/null; then
+    echo "skip $name: python3 not found"
+  elif python3 -c "$code" "$@" 2>err; then
+    ok "$name"
+  else
+    not_ok "$name"
+  fi
+}
+
 # tiny_model ARM OUT: two steps of a small model on the data set in ./data.
 tiny_model() {
   "$selfspan" train --config tiny.yaml --set "train.arm=$1" --out "$2" --quiet
