@@ -1,41 +1,9 @@
 #!/usr/bin/env bash
 # `selfspan train` from the outside: help, a run's files, and every refusal: one line, its status, nothing left behind.
-set -u
+. "$(dirname "$0")/shell_checks.sh"
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-selfspan=${SELFSPAN:?path of the binary}
-work=$(mktemp -d "${TMPDIR:-/tmp}/train_cli.XXXXXX") || exit 1
 mounted=
 trap '[ -n "$mounted" ] && umount "$work/disk"; rm -rf "$work"' EXIT
-cd "$work" || exit 1
-
-failed=0
-ok() { echo "ok $1"; }
-not_ok() {
-  echo "not ok $1"
-  sed 's/^/  /' out err 2>/dev/null | head -20
-  failed=1
-}
-
-# check NAME COMMAND...: the command succeeds.
-check() {
-  local name=$1
-  shift
-  if "$@" >out 2>err; then ok "$name"; else not_ok "$name"; fi
-}
-
-# refused NAME STATUS PART COMMAND...: exits with the status and one line that contains PART.
-refused() {
-  local name=$1 status=$2 part=$3 rc
-  shift 3
-  "$@" >out 2>err
-  rc=$?
-  if [ $rc -eq "$status" ] && grep -qF -- "$part" err && [ "$(grep -c 'error:' err)" -eq 1 ]; then
-    ok "$name"
-  else
-    echo "  exit status $rc, expected $status and \"$part\""
-    not_ok "$name"
-  fi
-}
 
 # absent NAME PATH: nothing was left there.
 absent() { if [ -e "$2" ]; then not_ok "$1"; else ok "$1"; fi; }
@@ -163,4 +131,3 @@ if mount -t tmpfs -o size=160k tmpfs disk 2>/dev/null; then
 else
   echo "skip full disk: no permission to mount a small one"
 fi
-exit $failed
