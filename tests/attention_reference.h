@@ -25,48 +25,44 @@ static inline bool reads(const attention_problem *p, const ss_attention_view *vi
   return false;
 }
 
-// One query of one head.
-static inline void solve_query(attention_problem *p, const ss_attention_view *view, int32_t query,
-                               int32_t head) {
-  int64_t dim = p->shape.head_dim, group = p->shape.n_head / p->shape.n_kv_head, kv = head / group;
-  int64_t q_cols = p->shape.n_head * dim, k_cols = p->shape.n_kv_head * dim, row = view->q_first + query;
+// One query of one head over the listed keys.
+static inline void solve_query(attention_problem *p, int64_t row, int32_t head, const int32_t *keys,
+                               int64_t n_key) {
+  int64_t dim = p->shape.head_dim, group = p->shape.n_head / p->shape.n_kv_head;
+  int64_t q_cols = p->shape.n_head * dim, k_cols = p->shape.n_kv_head * dim, first = head / group * dim;
   const float *q = p->q + row * q_cols + head * dim, *dout = p->dout + row * q_cols + head * dim;
   double *out = p->out + row * q_cols + head * dim, *dq = p->dq + row * q_cols + head * dim;
-  double *score = zero_doubles(p->n_key), maximum = -INFINITY, sum = 0, delta = 0;
-  for (int64_t key = 0; key < p->n_key; ++key) {
-    if (!reads(p, view, query, (int32_t)key))
-      continue;
-    p->read[key] = true;
+  double *weight = zero_doubles(n_key), maximum = -INFINITY, sum = 0, delta = 0;
+  for (int64_t i = 0; i < n_key; ++i) {
     for (int64_t d = 0; d < dim; ++d)
-      score[key] += (double)q[d] * (double)p->k[key * k_cols + kv * dim + d];
-    score[key] *= (double)p->shape.scale;
-    maximum = fmax(maximum, score[key]);
+      weight[i] += (double)q[d] * (double)p->k[keys[i] * k_cols + first + d];
+    weight[i] *= (double)p->shape.scale;
+    maximum = fmax(maximum, weight[i]);
   }
-  for (int64_t key = 0; key < p->n_key; ++key)
-    if (reads(p, view, query, (int32_t)key))
-      sum += exp(score[key] - maximum);
-  p->log_sum_exp[row * p->shape.n_head + head] = sum > 0 ? maximum + log(sum) : -INFINITY;
-  for (int64_t key = 0; key < p->n_key; ++key)
-    if (reads(p, view, query, (int32_t)key))
-      for (int64_t d = 0; d < dim; ++d)
-        out[d] += exp(score[key] - maximum) / sum * (double)p->v[key * k_cols + kv * dim + d];
+  for (int64_t i = 0; i < n_key; ++i)
+    sum += weight[i] = exp(weight[i] - maximum);
+  p->log_sum_exp[row * p->shape.n_head + head] = n_key > 0 ? maximum + log(sum) : -INFINITY;
+  for (int64_t i = 0; i < n_key; ++i) {
+    weight[i] /= sum;
+    for (int64_t d = 0; d < dim; ++d)
+      out[d] += weight[i] * (double)p->v[keys[i] * k_cols + first + d];
+  }
   for (int64_t d = 0; d < dim; ++d)
     delta += out[d] * (double)dout[d];
-  for (int64_t key = 0; key < p->n_key; ++key) {
-    if (!reads(p, view, query, (int32_t)key))
-      continue;
-    double weight = exp(score[key] - maximum) / sum, dweight = 0;
+  for (int64_t i = 0; i < n_key; ++i) {
+    const float *k = p->k + keys[i] * k_cols + first, *v = p->v + keys[i] * k_cols + first;
+    double *dk = p->dk + keys[i] * k_cols + first, *dv = p->dv + keys[i] * k_cols + first, dweight = 0;
     for (int64_t d = 0; d < dim; ++d) {
-      p->dv[key * k_cols + kv * dim + d] += weight * (double)dout[d];
-      dweight += (double)dout[d] * (double)p->v[key * k_cols + kv * dim + d];
+      dv[d] += weight[i] * (double)dout[d];
+      dweight += (double)dout[d] * (double)v[d];
     }
-    double dscore = weight * (dweight - delta) * (double)p->shape.scale;
+    double dscore = weight[i] * (dweight - delta) * (double)p->shape.scale;
     for (int64_t d = 0; d < dim; ++d) {
-      dq[d] += dscore * (double)p->k[key * k_cols + kv * dim + d];
-      p->dk[key * k_cols + kv * dim + d] += dscore * (double)q[d];
+      dq[d] += dscore * (double)k[d];
+      dk[d] += dscore * (double)q[d];
     }
   }
-  free(score);
+  free(weight);
 }
 
 static inline void solve(attention_problem *p) {
@@ -77,10 +73,19 @@ static inline void solve(attention_problem *p) {
   p->dv = zero_doubles(p->n_key * k_cols);
   p->log_sum_exp = zero_doubles(p->n_query * p->shape.n_head);
   p->read = calloc((size_t)p->n_key, sizeof *p->read);
+  int32_t *keys = malloc((size_t)p->n_key * sizeof *keys);
   for (int64_t i = 0; i < p->n_view; ++i)
-    for (int32_t query = 0; query < p->views[i].n_query; ++query)
+    for (int32_t query = 0; query < p->views[i].n_query; ++query) {
+      int64_t n_key = 0;
+      for (int32_t key = 0; key < p->n_key; ++key)
+        if (reads(p, &p->views[i], query, key)) {
+          p->read[key] = true;
+          keys[n_key++] = key;
+        }
       for (int32_t head = 0; head < p->shape.n_head; ++head)
-        solve_query(p, &p->views[i], query, head);
+        solve_query(p, p->views[i].q_first + query, head, keys, n_key);
+    }
+  free(keys);
 }
 
 static inline void fill_problem(attention_problem *p, ss_random *random) {

@@ -7,7 +7,7 @@
 
 #undef I  // complex.h, which cblas.h includes, claims the name
 
-#define FEW_ROWS 16          // up to this many rows the weights are streamed
+#define FEW_ROWS 64          // up to this many rows the weights are streamed
 #define FEW_ROWS_OUTPUTS 32  // outputs of a streaming task
 #define TILE_ROWS 256
 #define TILE_COLS_MIN 192
