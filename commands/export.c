@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,11 +30,26 @@ static const char usage[] =
     "  selfspan export jsonl --data runs/quickstart/data/test.h5 --out test.jsonl\n"
     "  selfspan export notebook --run runs/quickstart\n";
 
+// The data itself is never replaced; another file only when asked.
+static ss_status check_target(const char *data, const char *out, bool force, ss_error *error) {
+  struct stat from, to;
+  if (stat(out, &to) != 0 || (!S_ISREG(to.st_mode) && !S_ISDIR(to.st_mode)))
+    return SS_OK;
+  if (S_ISDIR(to.st_mode))
+    return ss_fail(error, SS_ERROR_USAGE, "--out %s: is a folder, expected the name of a file", out);
+  if (stat(data, &from) == 0 && from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+    return ss_fail(error, SS_ERROR_USAGE, "--out %s: is the dataset itself", out);
+  if (!force)
+    return ss_fail(error, SS_ERROR_USAGE, "--out %s: exists; --force replaces it", out);
+  return SS_OK;
+}
+
 static ss_status export_jsonl(int argc, char **argv, ss_error *error) {
   const char *data = NULL, *out = NULL;
-  bool help = false, quiet = false;
+  bool help = false, quiet = false, force = false;
   const ss_option options[] = {{"data", SS_OPTION_STRING, &data, "FILE", "the dataset (HDF5)"},
                                {"out", SS_OPTION_STRING, &out, "FILE", "where to write"},
+                               {"force", SS_OPTION_FLAG, &force, NULL, "replace an existing file"},
                                {"quiet", SS_OPTION_FLAG, &quiet, NULL, "no progress"},
                                {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
   const ss_command_line line =
@@ -48,6 +64,7 @@ static ss_status export_jsonl(int argc, char **argv, ss_error *error) {
     return SS_OK;
   if (data == NULL || out == NULL)
     return ss_fail(error, SS_ERROR_USAGE, "--data and --out are needed");
+  SS_TRY(check_target(data, out, force, error));
   store *store = NULL;
   int64_t n = 0;
   SS_TRY(store_open(&store, data, true, error));

@@ -126,14 +126,18 @@ static void compare_headers(const example *gold, const eval_written *written, ev
   item->references_written = written->n_reference;
 }
 
+int32_t eval_group(const eval_task *task, const example *gold) {
+  int32_t group = task->group(gold);
+  return group < 0 ? 0 : group >= EVAL_N_GROUP ? EVAL_N_GROUP - 1 : group;
+}
+
 ss_status eval_compare(const example *gold, const eval_written *written, const eval_task *task,
                        eval_item *item, ss_error *error) {
   eval_output output = {(const char *const *)written->steps, written->n_step, written->answer};
   eval_score score = {false, 0, 0, 0};
   SS_TRY(task->score(gold, &output, &score, error));
   snprintf(item->id, sizeof item->id, "%s", gold->id);
-  int32_t group = task->group(gold);
-  item->group = group < 0 ? 0 : group >= EVAL_N_GROUP ? EVAL_N_GROUP - 1 : group;
+  item->group = eval_group(task, gold);
   item->correct = score.correct;
   item->score = score.score;
   item->steps_gold = score.steps_gold;

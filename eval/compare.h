@@ -46,6 +46,9 @@ ss_status eval_written_reference(eval_written *written, int32_t segment, ss_erro
 ss_status eval_written_cut(eval_written *written, const decode_result *result, const vocabulary *vocabulary,
                            int32_t anchor_offset, bool has_headers, ss_error *error);
 
+// The group that an item is selected and tabulated by: the task's, with everything beyond the last group in it.
+int32_t eval_group(const eval_task *task, const example *gold);
+
 // Scores `written` against `gold` into the item's id, group, score, steps, references and headers. The k-th
 // written header is held against the k-th gold one; it is exact when it names the same set and nothing besides
 // (an unknown or a duplicate reference spoils it). Gold headers that were not written are not exact.

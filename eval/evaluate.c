@@ -121,7 +121,7 @@ static ss_status next_request(void *user, decode_request *out, bool *done, ss_er
     SS_TRY(run->source(run->source_user, &slot->gold, &slot->annotated, &slot->index, done, error));
     if (*done)
       return SS_OK;
-    int32_t group = request->task->group(&slot->gold);
+    int32_t group = eval_group(request->task, &slot->gold);
     if (group >= request->group_low && group <= request->group_high)
       break;
   }

@@ -165,6 +165,9 @@ ss_status expression_list_next(void *user, example *example, rendering *annotate
     snprintf(where, sizeof where, "%s:%lld", list->path, (long long)list->line);
     ss_status status = arithmetic_parse(list->expression, text, n, where, &reason);
     if (status == SS_OK)
+      status = arithmetic_fits(list->expression, vocabulary_span_tokens(list->vocabulary)->n_anchor, where,
+                               &reason);
+    if (status == SS_OK)
       status = exact_value(list->expression, where, &exact, &reason);
     if (status == SS_OK)
       status = build(list, where, exact == NULL ? "" : exact, example, &reason);
@@ -178,6 +181,8 @@ ss_status expression_list_next(void *user, example *example, rendering *annotate
       *done = false;
       return SS_OK;
     }
+    if (status == SS_ERROR_LIMIT)
+      kind = "cannot ask";
     if (!is_lines_fault(status))
       return ss_fail(error, status, "%s", reason.message);
     skip_line(list, text, n, kind, &reason);

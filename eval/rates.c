@@ -39,7 +39,9 @@ eval_speed eval_speed_of(const eval_result *result) {
     return speed;
   double items = (double)result->all.items;
   speed.examples_per_second = ratio(items, result->speed.prefill_seconds + result->speed.decode_seconds);
-  speed.tokens_per_second = ratio((double)result->speed.generated_tokens, result->speed.decode_seconds);
+  // A sequence's first token comes out of its prefill.
+  speed.tokens_per_second = ratio((double)(result->speed.generated_tokens - result->speed.n_sequence),
+                                  result->speed.decode_seconds);
   speed.megabytes_per_example = ratio((double)result->speed.kv_bytes_read / 1e6, items);
   return speed;
 }

@@ -116,7 +116,7 @@ typedef struct {
 } scoring;
 
 static ss_status score_example(scoring *run, const example *gold, int64_t index, ss_error *error) {
-  int32_t group = run->task->group(gold);
+  int32_t group = eval_group(run->task, gold);
   json_t *prediction = json_object_get(run->by_id, gold->id);
   if (prediction != NULL)
     json_object_set_new(prediction, "known", json_true());

@@ -90,3 +90,17 @@ refused truncated 3 "cut.h5" "$selfspan" generate --model cut.h5 --expression '1
 printf '{"id":"nobody"}\n' >p.jsonl
 refused unknown-id 3 "nobody" "$selfspan" eval score --data data/test.h5 --predictions p.jsonl
 refused no-predictions 2 "--predictions is missing" "$selfspan" eval score --data data/test.h5
+
+# Items beyond the last group are counted in it, never dropped; what cannot be asked is named, not called valueless.
+"$selfspan" data arithmetic --out long --quiet --set data.train=4 --set data.validation=0 --set data.test=0 \
+  --set data.n_anchor=256 >out 2>err
+sed 's/n_positions: 256/n_positions: 4096/; s/row_tokens: 256/row_tokens: 4096/; s/  data: data/  data: long/' tiny.yaml >long.yaml
+"$selfspan" train --config long.yaml --set train.arm=span --out long-span --quiet >out 2>err
+sum_of_ones() { local s=1; for _ in $(seq "$1"); do s="$s+1"; done; echo "$s"; }
+{ echo '1+2'; sum_of_ones 65; sum_of_ones 64; sum_of_ones 400; echo '1+'; } >long.txt
+"$selfspan" eval --expressions long.txt --model long-span/model.h5 --set decode.max_tokens=4 --json >out 2>err
+if grep -q '"items": 3' out && grep -q 'operators, but the vocabulary has 256 anchors' out; then
+  ok eval-beyond-last-group
+else
+  not_ok eval-beyond-last-group
+fi

@@ -21,6 +21,10 @@ if [ -f again/test.h5 ] && "$selfspan" export jsonl --data again/test.h5 --out a
 else
   not_ok jsonl-round-trip
 fi
+refused jsonl-exists 2 "--force replaces it" "$selfspan" export jsonl --data data/test.h5 --out test.jsonl
+check jsonl-force "$selfspan" export jsonl --data data/test.h5 --out test.jsonl --quiet --force
+refused jsonl-itself 2 "is the dataset itself" "$selfspan" export jsonl --data data/test.h5 --out data/test.h5 --force
+refused jsonl-folder 2 "is a folder" "$selfspan" export jsonl --data data/test.h5 --out data
 refused jsonl-missing 4 nothing.h5 "$selfspan" export jsonl --data nothing.h5 --out x.jsonl
 refused jsonl-foreign 3 tiny.yaml "$selfspan" export jsonl --data tiny.yaml --out x.jsonl
 refused what 2 "did you mean 'notebook'" "$selfspan" export notebok

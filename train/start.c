@@ -89,6 +89,21 @@ static ss_status open_model(train_run *run, ss_error *error) {
                           config->epsilon, error);
 }
 
+// Overwriting a run folder empties it: a base inside would be gone before it is read.
+static ss_status refuse_own_base(const train_config *config, ss_error *error) {
+  char *base = config->base[0] == '\0' ? NULL : realpath(config->base, NULL);
+  char *out = realpath(config->out, NULL);
+  size_t n = out == NULL ? 0 : strlen(out);
+  bool inside = base != NULL && out != NULL && strncmp(base, out, n) == 0 && base[n] == '/';
+  free(base);
+  free(out);
+  return inside ? ss_fail(error, SS_ERROR_USAGE,
+                          "train.base %s lies in the run folder %s, which --force empties; copy it "
+                          "elsewhere first",
+                          config->base, config->out)
+                : SS_OK;
+}
+
 ss_status train_run_open(train_run *run, const train_request *request, ss_error *error) {
   memset(run, 0, sizeof *run);
   run->request = request;
@@ -105,6 +120,8 @@ ss_status train_run_open(train_run *run, const train_request *request, ss_error 
   if (run->config->validate_examples > 0)
     SS_TRY(validator_create(&run->validator, run->validation_data, &options, run->config->validate_examples,
                             error));
+  if (request->overwrite)
+    SS_TRY(refuse_own_base(run->config, error));
   train_folder_use use = request->resume      ? TRAIN_FOLDER_RESUME
                          : request->overwrite ? TRAIN_FOLDER_OVERWRITE
                                               : TRAIN_FOLDER_NEW;

@@ -78,7 +78,11 @@ ss_status arithmetic_canonical(arithmetic_expression *expression, const char **t
 // The hash of the canonical text, which decides the split and what --exclude keeps out.
 ss_status arithmetic_hash(arithmetic_expression *expression, uint64_t *hash, ss_error *error);
 
-// Number of operators (steps), and the value's exact text, of an evaluated expression; the text is valid until the
+// Refuses a parsed expression whose steps alone need more than n_anchor anchors, before its value costs anything.
+ss_status arithmetic_fits(const arithmetic_expression *expression, int32_t n_anchor, const char *where,
+                          ss_error *error);
+
+// Number of operators (steps) of a parsed expression, and the value's exact text, of an evaluated expression; the text is valid until the
 // next change.
 int32_t arithmetic_operators(const arithmetic_expression *expression);
 ss_status arithmetic_result(arithmetic_expression *expression, const char **text, int64_t *n,

@@ -169,6 +169,15 @@ ss_status arithmetic_build(arithmetic_expression *expression, int32_t piece_toke
   return example_meta_set(out, meta, error);
 }
 
+ss_status arithmetic_fits(const arithmetic_expression *expression, int32_t n_anchor, const char *where,
+                          ss_error *error) {
+  int32_t n_operator = arithmetic_operators(expression);
+  if (n_operator >= n_anchor)  // a step an operator, and at least one piece of expression
+    return ss_fail(error, SS_ERROR_LIMIT, "%s: %d operators, but the vocabulary has %d anchors", where,
+                   n_operator, n_anchor);
+  return SS_OK;
+}
+
 int32_t arithmetic_operators(const arithmetic_expression *expression) {
   int32_t n = 0;
   for (int64_t k = 0; k < expression->n_node; k++)
