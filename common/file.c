@@ -212,30 +212,46 @@ static ss_status sidecar_path(const char *path, char **out, ss_error *error) {
   return ss_format(out, error, "%s.xxh128", path);
 }
 
-// Writes the sidecar of `path` for the content that now lies at `content`.
-static ss_status write_sidecar(const char *content, const char *path, ss_error *error) {
-  char hash[33], *sidecar = NULL, *line = NULL;
+// Writes the sidecar of `path` for the content that now lies at `content`. With keep_old the line of the file that is about
+// to be replaced stays below: until the rename is done either content may lie under the name.
+static ss_status write_sidecar(const char *content, const char *path, bool keep_old, ss_error *error) {
+  char hash[33], *sidecar = NULL, *line = NULL, *old = NULL;
+  size_t n_old = 0;
   SS_TRY(ss_hash_file(content, hash, error));
   SS_TRY(sidecar_path(path, &sidecar, error));
-  ss_status status = ss_format(&line, error, "%s  %s\n", hash, base_name(path));
+  ss_status status = SS_OK;
+  if (keep_old && ss_file_exists(path) && ss_file_exists(sidecar))
+    status = ss_read_file(sidecar, &old, &n_old, error);
+  if (status == SS_OK)
+    status = ss_format(&line, error, "%s  %s\n%.*s", hash, base_name(path),
+                       old == NULL ? 0 : (int)(strcspn(old, "\n") + 1), old == NULL ? "" : old);
   if (status == SS_OK)
     status = ss_write_file(sidecar, line, strlen(line), error);
+  free(old);
   free(line);
   free(sidecar);
   return status;
 }
 
 ss_status ss_write_hash(const char *path, ss_error *error) {
-  return write_sidecar(path, path, error);
+  return write_sidecar(path, path, false, error);
 }
 
 ss_status ss_commit_file_hashed(const char *temporary, const char *path, ss_error *error) {
-  ss_status status = write_sidecar(temporary, path, error);
+  bool replaces = ss_file_exists(path);
+  ss_status status = write_sidecar(temporary, path, true, error);
   if (status != SS_OK) {
     unlink(temporary);
     return status;
   }
-  return ss_commit_file(temporary, path, error);
+  SS_TRY(ss_commit_file(temporary, path, error));
+  return replaces ? write_sidecar(path, path, false, error) : SS_OK;
+}
+
+// "HASH  NAME\n" at the start of a text.
+static bool is_hash_line(const char *line) {
+  return strspn(line, "0123456789abcdef") == 32 && line[32] == ' ' && line[33] == ' ' && line[34] != '\n' &&
+         strchr(line, '\n') != NULL;
 }
 
 ss_status ss_check_hash(const char *path, ss_error *error) {
@@ -249,10 +265,11 @@ ss_status ss_check_hash(const char *path, ss_error *error) {
                      sidecar);
   else
     status = ss_read_file(sidecar, &line, &size, error);
-  if (status == SS_OK && (size < 36 || strspn(line, "0123456789abcdef") != 32 || line[32] != ' ' ||
-                          line[33] != ' ' || memchr(line, '\n', size) != line + size - 1))
+  // A second line is the replaced file's: a replacement was killed between sidecar and rename.
+  const char *second = line == NULL ? NULL : strchr(line, '\n');
+  if (status == SS_OK && (!is_hash_line(line) || (second[1] != '\0' && !is_hash_line(second + 1))))
     status = ss_fail(error, SS_ERROR_INPUT, "%s: malformed, expected one line \"HASH  NAME\"", sidecar);
-  if (status == SS_OK && strncmp(line, hash, 32) != 0)
+  if (status == SS_OK && strncmp(line, hash, 32) != 0 && strncmp(second + 1, hash, 32) != 0)
     status = ss_fail(error, SS_ERROR_INPUT, "%s: damaged: XXH128 is %s, %s says %.32s", path, hash, sidecar,
                      line);
   free(line);

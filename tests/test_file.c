@@ -118,10 +118,41 @@ static void file_commit_with_hash(void **state) {
   free(temporary);
 }
 
+// Killed between sidecar and rename, a replacement leaves the old file under a sidecar that names both.
+static void replaced_file_stays_readable(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH], sidecar[TEST_PATH], next[TEST_PATH];
+  test_write(path, "replaced.bin", "old content");
+  test_path(sidecar, "replaced.bin.xxh128");
+  assert_ok(ss_write_hash(path, &error));
+  char *old_line = NULL, *new_line = NULL, both[256];
+  size_t n;
+  assert_ok(ss_read_file(sidecar, &old_line, &n, &error));
+  test_write(next, "replaced.next", "new content");
+  assert_ok(ss_commit_file_hashed(next, path, &error));
+  assert_ok(ss_check_hash(path, &error));
+  assert_ok(ss_read_file(sidecar, &new_line, &n, &error));
+  assert_int_equal(n, strlen(old_line));
+  assert_string_not_equal(old_line, new_line);
+  snprintf(both, sizeof both, "%s%s", new_line, old_line);
+  test_write(sidecar, "replaced.bin.xxh128", both);
+  assert_ok(ss_check_hash(path, &error));
+  test_write(path, "replaced.bin", "old content");
+  assert_ok(ss_check_hash(path, &error));
+  test_write(path, "replaced.bin", "neither");
+  assert_refused(ss_check_hash(path, &error), SS_ERROR_INPUT, "damaged");
+  free(old_line);
+  free(new_line);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(file_round_trip),       cmocka_unit_test(file_unwritable_folder),
-      cmocka_unit_test(file_full_disk),        cmocka_unit_test(file_hash),
+      cmocka_unit_test(file_round_trip),
+      cmocka_unit_test(replaced_file_stays_readable),
+      cmocka_unit_test(file_unwritable_folder),
+      cmocka_unit_test(file_full_disk),
+      cmocka_unit_test(file_hash),
       cmocka_unit_test(file_commit_with_hash),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
