@@ -1,0 +1,131 @@
+// The primitives of gpu.cuh for real GPUs (sm_80 and later). tests/emulator/emulator.h holds the same names.
+#ifndef SELFSPAN_KERNELS_CUDA_GPU_PRIMITIVES_CUH
+#define SELFSPAN_KERNELS_CUDA_GPU_PRIMITIVES_CUH
+
+#include <cuda_bf16.h>
+
+// --- launches ---
+// GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, arguments...). A kernel template with a comma in its name
+// goes in parentheses. Dynamic shared memory above 48 KB: gpu_allow_shared first.
+#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+  (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#define gpu_allow_shared(kernel, bytes) \
+  cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
+// The block's dynamic shared memory, 128-byte aligned: GPU_DYNAMIC_SHARED(pointer_name);
+#define GPU_DYNAMIC_SHARED(name)                                \
+  extern __shared__ __align__(128) unsigned char gpu_shared_[]; \
+  unsigned char *name = gpu_shared_
+// A static shared array: GPU_SHARED(float, partial, [32]);
+#define GPU_SHARED(type, name, dimensions) __shared__ type name dimensions
+
+// --- bf16 ---
+typedef __nv_bfloat16 gpu_bf16;
+__device__ __forceinline__ float gpu_float(gpu_bf16 x) {
+  return __bfloat162float(x);
+}
+__device__ __forceinline__ float gpu_float(float x) {
+  return x;
+}
+// Round to nearest even.
+__device__ __forceinline__ gpu_bf16 gpu_to_bf16(float x) {
+  return __float2bfloat16_rn(x);
+}
+// Two bf16 in a word, `low` in the lower half (the lower address).
+__device__ __forceinline__ uint32_t gpu_pack_bf16(float low, float high) {
+  __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<uint32_t *>(&pair);
+}
+__device__ __forceinline__ float gpu_low_bf16(uint32_t pair) {
+  return __uint_as_float(pair << 16);
+}
+__device__ __forceinline__ float gpu_high_bf16(uint32_t pair) {
+  return __uint_as_float(pair & 0xffff0000u);
+}
+
+// --- arithmetic ---
+__device__ __forceinline__ float gpu_exp2(float x) {  // hardware approximation, 2 ulp; exp2(-inf) = 0
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float gpu_tanh(float x) {  // tanh.approx: relative error 2^-11
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// --- warp: every lane of the warp takes part ---
+__device__ __forceinline__ void gpu_sync_block(void) {
+  __syncthreads();
+}
+__device__ __forceinline__ void gpu_sync_warp(void) {
+  __syncwarp();
+}
+template <typename type> __device__ __forceinline__ type gpu_shuffle_xor(type value, int lane_mask) {
+  return __shfl_xor_sync(0xffffffffu, value, lane_mask);
+}
+template <typename type> __device__ __forceinline__ type gpu_shuffle(type value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
+__device__ __forceinline__ uint32_t gpu_ballot(bool predicate) {
+  return __ballot_sync(0xffffffffu, predicate);
+}
+__device__ __forceinline__ float gpu_warp_sum(float value) {
+  for (int mask = 16; mask > 0; mask /= 2)
+    value += gpu_shuffle_xor(value, mask);
+  return value;
+}
+__device__ __forceinline__ float gpu_warp_max(float value) {
+  for (int mask = 16; mask > 0; mask /= 2)
+    value = fmaxf(value, gpu_shuffle_xor(value, mask));
+  return value;
+}
+
+// --- asynchronous copies: 16 bytes, global to shared; both addresses 16-byte aligned ---
+// When `valid` is false nothing is read and the 16 bytes become zero; `global` must then still be an address inside
+// some allocation.
+__device__ __forceinline__ void gpu_copy_async(void *shared, const void *global, bool valid) {
+  uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void gpu_copy_commit(void) {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits until at most `pending` of this thread's committed groups are unfinished; others' copies need a
+// gpu_sync_block after it.
+template <int pending> __device__ __forceinline__ void gpu_copy_wait(void) {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+// --- tensor cores: mma.m16n8k16, bf16 in, fp32 out; all 32 lanes ---
+// Fragments by lane (g = lane / 4, t = lane % 4), as the PTX manual has them:
+//   a[0] = A[g][2t,2t+1]     a[1] = A[g+8][2t,2t+1]    a[2] = A[g][2t+8,2t+9]    a[3] = A[g+8][2t+8,2t+9]
+//   b[0] = B[2t,2t+1][g]     b[1] = B[2t+8,2t+9][g]    (B is 16 x 8, k by n)
+//   d[0] = D[g][2t]   d[1] = D[g][2t+1]   d[2] = D[g+8][2t]   d[3] = D[g+8][2t+1]
+// d += a b
+__device__ __forceinline__ void gpu_mma(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+               "{%0,%1,%2,%3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// Four 8x8 matrices of 16-bit values: lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned); then
+// r[m] of lane l holds elements 2(l%4), 2(l%4)+1 of row l/4 of matrix m. Transposed: of column l/4.
+__device__ __forceinline__ void gpu_load_matrix(uint32_t r[4], const void *shared_row) {
+  uint32_t address = (uint32_t)__cvta_generic_to_shared(shared_row);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+__device__ __forceinline__ void gpu_load_matrix_transposed(uint32_t r[4], const void *shared_row) {
+  uint32_t address = (uint32_t)__cvta_generic_to_shared(shared_row);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+#endif
