@@ -289,7 +289,7 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
                    (long long)options.model.n_positions);
   SS_TRY(gpt_config_resolve(&options.model, error));
   ss_device *device = NULL;
-  SS_TRY(ss_device_open(&device, device_name, (int)threads, error));
+  SS_TRY(ss_device_open(&device, device_name, &(ss_device_options){.n_thread = (int)threads}, error));
   json_t *reports = json_array();
   status = run_all(&options, device, peer_python, threads, reports, error);
   if (status == SS_OK && json) {

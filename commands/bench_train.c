@@ -233,7 +233,7 @@ ss_status bench_train_command(int argc, char **argv, ss_error *error) {
     return ss_fail(error, SS_ERROR_USAGE, "--peer measures the dense mask; leave --segment out");
   ss_device *device = NULL;
   json_t *ours = NULL, *peer = NULL;
-  SS_TRY(ss_device_open(&device, device_name, (int)threads, error));
+  SS_TRY(ss_device_open(&device, device_name, &(ss_device_options){.n_thread = (int)threads}, error));
   status = run_ours(device, &options, &ours, error);
   ss_device_close(device);
   if (status == SS_OK && peer_python != NULL)

@@ -44,7 +44,8 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
   if (status == SS_OK && task == NULL)
     status = error != NULL ? error->status : SS_ERROR_USAGE;
   if (status == SS_OK)
-    status = ss_device_open(&device, options->device, (int)options->threads, error);
+    status = ss_device_open(&device, options->device, &(ss_device_options){.n_thread = (int)options->threads},
+                            error);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_on_store, data, &report, error);
   if (status == SS_OK) {

@@ -155,7 +155,8 @@ static ss_status run_all(const generate_options *options, ss_error *error) {
   if (status == SS_OK && options->json)
     run.list = json_array();
   if (status == SS_OK)
-    status = ss_device_open(&device, options->device, (int)options->threads, error);
+    status = ss_device_open(&device, options->device, &(ss_device_options){.n_thread = (int)options->threads},
+                            error);
   if (status == SS_OK)
     status = run_model(&run, device, error);
   if (status == SS_OK && options->json) {

@@ -136,7 +136,8 @@ static ss_status run(const train_options *options, const ss_key_group *groups, t
                          : ss_fail(error, SS_ERROR_MEMORY, "out of memory for the configuration");
   request.resolved = resolved;
   if (status == SS_OK)
-    status = ss_device_open(&device, options->device, (int)options->threads, error);
+    status = ss_device_open(&device, options->device, &(ss_device_options){.n_thread = (int)options->threads},
+                            error);
   request.device = device;
   if (status == SS_OK && settings->train.generate_examples > 0) {
     status = open_generation(&generation, settings, &policy, error);

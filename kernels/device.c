@@ -6,21 +6,22 @@
 #include "kernels/kernels.h"
 
 #ifdef SS_WITH_CUDA
-ss_status ss_cuda_device_open(ss_device **out, ss_error *error);
+ss_status ss_cuda_device_open(ss_device **out, const ss_device_options *options, ss_error *error);
 #else
-static ss_status ss_cuda_device_open(ss_device **out, ss_error *error) {
-  (void)out;
+static ss_status ss_cuda_device_open(ss_device **out, const ss_device_options *options, ss_error *error) {
+  (void)out, (void)options;
   return ss_fail(error, SS_ERROR_DEVICE,
                  "device cuda: this selfspan was built without CUDA (expected device cpu)");
 }
 #endif
 
-ss_status ss_device_open(ss_device **out, const char *name, int n_thread, ss_error *error) {
+ss_status ss_device_open(ss_device **out, const char *name, const ss_device_options *options,
+                         ss_error *error) {
   *out = NULL;
   if (strcmp(name, "cpu") == 0)
-    return ss_cpu_device_open(out, n_thread, error);
+    return ss_cpu_device_open(out, options->n_thread, error);
   if (strcmp(name, "cuda") == 0)
-    return ss_cuda_device_open(out, error);
+    return ss_cuda_device_open(out, options, error);
   return ss_fail(error, SS_ERROR_USAGE, "device %s: unknown (expected cpu or cuda)", name);
 }
 

@@ -5,7 +5,11 @@
 //  - A tensor is a row-major matrix [rows, cols] with a row stride (elements). Its data is an address on
 //    the device: only ops and copies touch it. Shapes stand beside every tensor below: n = rows of the
 //    batch (tokens), C = n_embd, V = vocabulary.
+//  - T below is the device's compute dtype (ss_device.compute): F32, or BF16 on CUDA. Activations and the weights of
+//    matrix products are T; master weights, norm weights, parameter gradients, statistics and losses are F32.
 //  - Gradients of parameters are accumulated (+=); gradients of activations are written (=) unless said.
+//  - Ops run in order and may return before the device has done them: only synchronize and download wait. A
+//    host array passed to an op may be reused as soon as the op returns, except in download_async.
 //  - Every op is deterministic and independent of the number of threads (CPU), or in deterministic mode (CUDA).
 //  - Every op returns ss_status; its message is in the device's error (ss_device_error).
 //  - Kernels know row ranges only: no segments, references or tasks.
@@ -28,9 +32,12 @@ typedef struct {
   ss_dtype dtype;
 } ss_tensor;
 
-static inline ss_tensor ss_matrix(void *data, int64_t rows, int64_t cols) {
-  ss_tensor tensor = {data, rows, cols, cols, SS_F32};
+static inline ss_tensor ss_matrix_of(void *data, int64_t rows, int64_t cols, ss_dtype dtype) {
+  ss_tensor tensor = {data, rows, cols, cols, dtype};
   return tensor;
+}
+static inline ss_tensor ss_matrix(void *data, int64_t rows, int64_t cols) {
+  return ss_matrix_of(data, rows, cols, SS_F32);
 }
 static inline ss_tensor ss_integers(void *data, int64_t count) {
   ss_tensor tensor = {data, 1, count, count, SS_I32};
@@ -77,15 +84,22 @@ typedef struct {
   float *weight, *gradient, *first_moment, *second_moment;  // device addresses, `count` elements
   int64_t count;
   float weight_decay;
+  void *compute_copy;  // the weight in BF16, rewritten with every update; NULL when T is F32
 } ss_adamw_tensor;
 
+// Gradients are first multiplied by s = gradient_scale * min(1, clip / (norm * gradient_scale)). `norm` is what
+// gradient_norm left on the device; when it is not finite, nothing is updated.
 typedef struct {
   float learning_rate, beta1, beta2, epsilon;
-  float gradient_scale;  // multiplies every gradient first (clipping, averaging)
-  int64_t step;          // 1 for the first update (bias correction)
+  double gradient_scale;  // averaging
+  double clip;            // largest norm after scaling; 0: none
+  const double *norm;     // device address; NULL: neither clipping nor the check
+  int64_t step;           // 1 for the first update (bias correction)
 } ss_adamw;
 
 typedef struct ss_device ss_device;
+
+#define SS_N_STAMP 64
 
 typedef struct {
   const char *name;  // "cpu", "cuda"
@@ -93,12 +107,27 @@ typedef struct {
   // --- memory ---
   ss_status (*allocate)(ss_device *, void **data, size_t bytes, const char *what);  // zeroed
   void (*release)(ss_device *, void *data);
+  // Host memory that download_async can write to (page-locked on CUDA), zeroed.
+  ss_status (*allocate_host)(ss_device *, void **data, size_t bytes, const char *what);
+  void (*release_host)(ss_device *, void *data);
+  // Bytes that allocate could still hand out, and the device's memory in all.
+  ss_status (*memory_free)(ss_device *, size_t *free_bytes, size_t *total_bytes);
   ss_status (*upload)(ss_device *, void *device_data, const void *host, size_t bytes);
   ss_status (*download)(ss_device *, void *host, const void *device_data, size_t bytes);
+  // Like download, but `host` (from allocate_host) holds the bytes only after the next synchronize.
+  ss_status (*download_async)(ss_device *, void *host, const void *device_data, size_t bytes);
   ss_status (*zero)(ss_device *, void *data, size_t bytes);
+  ss_status (*convert)(ss_device *, ss_tensor out, ss_tensor in);  // F32 <-> BF16, same shape
   ss_status (*synchronize)(ss_device *);
+  // Time stamps in the stream of ops, index 0..SS_N_STAMP-1; stamp_seconds waits for both.
+  ss_status (*stamp)(ss_device *, int32_t index);
+  ss_status (*stamp_seconds)(ss_device *, int32_t from, int32_t to, double *seconds);
+  // A named range in a profiler's timeline (NVTX); no-ops on the CPU.
+  void (*range_push)(ss_device *, const char *name);
+  void (*range_pop)(ss_device *);
 
-  // --- embedding --- out[n,C] = wte[token] (+ wpe[position] when wpe.data != NULL)
+  // --- embedding --- out[n,C] (T) = wte[token] (+ wpe[position] when wpe.data != NULL); wte and wpe F32, or wte
+  // T alone (a gather of rows)
   ss_status (*embedding_forward)(ss_device *, ss_tensor out, ss_tensor tokens /*i32[n]*/,
                                  ss_tensor positions /*i32[n]*/, ss_tensor wte /*[V,C]*/,
                                  ss_tensor wpe /*[P,C]*/);
@@ -107,6 +136,7 @@ typedef struct {
 
   // --- residual + norm --- sum = x + branch (branch.data == NULL: sum = x, and sum may alias x); out = norm(sum).
   // statistics [n,2]: mean and reciprocal standard deviation (RMS: column 0 is 0). bias.data may be NULL.
+  // x, branch, sum, out: T; statistics, weight, bias: F32. With neither branch nor another sum it only recomputes out.
   ss_status (*norm_forward)(ss_device *, ss_norm_kind, ss_tensor out /*[n,C]*/, ss_tensor sum /*[n,C]*/,
                             ss_tensor statistics, ss_tensor x, ss_tensor branch, ss_tensor weight /*[1,C]*/,
                             ss_tensor bias, float epsilon);
@@ -115,11 +145,21 @@ typedef struct {
                              ss_tensor dbias /*+=, may be NULL*/, ss_tensor dout /*[n,C]*/, ss_tensor sum,
                              ss_tensor statistics, ss_tensor weight);
 
-  // --- linear --- out[n,O] = in[n,I] weight[O,I]^T + bias[1,O] (bias.data may be NULL)
+  // --- linear --- out[n,O] = in[n,I] weight[O,I]^T + bias[1,O] (bias.data may be NULL); in, weight, bias: T; out: T
+  // or F32 (logits)
   ss_status (*linear_forward)(ss_device *, ss_tensor out, ss_tensor in, ss_tensor weight, ss_tensor bias);
   // din (=, skipped when din.data == NULL), dweight (+=), dbias (+=, may be NULL)
   ss_status (*linear_backward)(ss_device *, ss_tensor din, ss_tensor dweight, ss_tensor dbias, ss_tensor dout,
                                ss_tensor in, ss_tensor weight);
+
+  // pre = linear_forward(in), out = activation_forward(pre): fused where that pays. pre [n,F or 2F], out [n,F]
+  ss_status (*linear_activation_forward)(ss_device *, ss_activation_kind, ss_tensor out, ss_tensor pre,
+                                         ss_tensor in, ss_tensor weight, ss_tensor bias);
+  // The way back from the linear that reads an activation (in = activation(pre)): dweight and dbias as in
+  // linear_backward, dpre [n,F or 2F] (=) the gradient before the activation. scratch [n,F] may be overwritten.
+  ss_status (*linear_activation_backward)(ss_device *, ss_activation_kind, ss_tensor dpre, ss_tensor dweight,
+                                          ss_tensor dbias, ss_tensor dout, ss_tensor in, ss_tensor weight,
+                                          ss_tensor pre, ss_tensor scratch);
 
   // --- rotary positions, in place --- x[n, heads*head_dim], pairs (d, d + head_dim/2) as in Llama (Su et al.
   // 2021, arXiv 2104.09864); direction +1 forward, -1 for the gradient.
@@ -154,13 +194,15 @@ typedef struct {
   // --- classifier + loss, fused in chunks of rows: full logits never exist ---
   // losses[n] = cross-entropy of softmax(h wte^T) against targets (i32[n]; < 0 is ignored: loss 0, no gradient).
   // When dh.data != NULL: dh[n,C] (=) and dwte[V,C] (+=) receive the gradient of scale * sum(losses).
-  // correct[n] (i32, may be NULL data): 1 where the arg-max is the target.
+  // correct[n] (i32, may be NULL data): 1 where the arg-max is the target. target_rows (i32[m]): the rows whose
+  // target is not negative, ascending; only they are multiplied.
   ss_status (*classifier_loss)(ss_device *, ss_tensor losses, ss_tensor correct, ss_tensor dh, ss_tensor dwte,
                                ss_tensor h /*[n,C]*/, ss_tensor wte /*[V,C]*/, ss_tensor targets,
-                               float scale);
+                               ss_tensor target_rows, float scale);
 
   // --- optimizer ---
-  // *norm = sqrt(sum of squares over all gradients), fp64 accumulation in a fixed order. NaN/Inf propagate.
+  // *norm (device address) = sqrt(sum of squares over all gradients), fp64 accumulation in a fixed order. NaN/Inf
+  // propagate. The table of tensors may be kept by the device between calls while its address and content stay.
   ss_status (*gradient_norm)(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, double *norm);
   ss_status (*adamw)(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, ss_adamw);
 
@@ -171,11 +213,31 @@ typedef struct {
 struct ss_device {
   const ss_ops *ops;
   ss_error error;
+  ss_dtype compute;       // T
   char description[256];  // what runs: "cpu, 2 threads, OpenBLAS SkylakeX, AVX-512"
 };
 
-// Opens "cpu" (n_thread 0: OpenMP's default) or "cuda" (n_thread ignored). An absent backend is an error.
-ss_status ss_device_open(ss_device **out, const char *name, int n_thread, ss_error *error);
+typedef enum { SS_PRECISION_FP32, SS_PRECISION_TF32, SS_PRECISION_BF16 } ss_precision;
+
+// CUDA: which kernels serve attention. AUTO: cuDNN for plain causal rows where it can, our tiles for everything else in
+// bf16, the plain kernel for the rest. A choice that cannot serve a call is an error, not a fallback.
+typedef enum {
+  SS_ATTENTION_AUTO,
+  SS_ATTENTION_TILED,
+  SS_ATTENTION_PLAIN,
+  SS_ATTENTION_CUDNN
+} ss_attention_kernel;
+
+typedef struct {
+  int n_thread;            // CPU: threads, 0 for OpenMP's default
+  ss_precision precision;  // CUDA; the CPU computes in fp32 whatever is asked
+  bool deterministic;      // CUDA: no tuning by time, no atomics: the same bits in every run
+  ss_attention_kernel attention;
+} ss_device_options;
+
+// Opens "cpu" or "cuda". An absent backend is an error.
+ss_status ss_device_open(ss_device **out, const char *name, const ss_device_options *options,
+                         ss_error *error);
 void ss_device_close(ss_device *device);
 
 // Moves a failed op's message into `error` (clearing the device's) and returns its status.

@@ -88,13 +88,20 @@ ss_status gpt_train_step(gpt *model, const gpt_batch *batch, bool backward, doub
   gpt_workspace_request request = {batch->n_row, backward, backward, 0, false};
   SS_TRY(gpt_workspace_prepare(model, &request, error));
   gpt_workspace *work = &model->workspace;
+  int64_t n_target = 0;
+  for (int64_t row = 0; row < batch->n_row; ++row)
+    if (batch->targets[row] >= 0)
+      work->host_target_rows[n_target++] = (int32_t)row;
   SS_OP(model->device, error, upload, work->targets.data, batch->targets,
         (size_t)batch->n_row * sizeof(int32_t));
+  SS_OP(model->device, error, upload, work->target_rows.data, work->host_target_rows,
+        (size_t)n_target * sizeof(int32_t));
   SS_TRY(gpt_forward(model, batch, backward, error));
   SS_OP(model->device, error, classifier_loss, work->losses, work->correct,
         backward ? work->dnorm : gpt_no_tensor(),
         backward ? gpt_gradient(model, model->wte) : gpt_no_tensor(), work->final_norm,
-        gpt_weight(model, model->wte), work->targets, (float)loss_scale);
+        gpt_weight(model, model->wte), work->targets, ss_integers(work->target_rows.data, n_target),
+        (float)loss_scale);
   if (backward)
     SS_TRY(gpt_backward(model, error));
   return collect_loss(model, batch, loss, error);

@@ -45,15 +45,15 @@ typedef struct {
   size_t bytes;
   gpt_layer_activations *layers;  // [n_layer]
   gpt_layer_activations last;     // the last layer's, when it runs on the logit rows only (qkv holds q alone)
-  ss_tensor tokens, positions, targets, slots, logit_rows;  // i32[n]
+  ss_tensor tokens, positions, targets, target_rows, slots, logit_rows;  // i32[n]
   ss_tensor branch;  // [n, C] what attention or MLP add to the residual stream
   ss_tensor final_sum, final_statistics, final_norm;  // [n, C], [n, 2], [n, C]
   ss_tensor losses, correct;                          // [1, n], i32[n]
   ss_tensor dsum, dnorm, dqkv, dattention, dup, dactivation;
   ss_tensor logits;    // [n_logit_row, V]
   float *host_losses;  // [host_capacity]
-  int32_t *host_correct;
-  int64_t host_losses_capacity, host_correct_capacity;
+  int32_t *host_correct, *host_target_rows;
+  int64_t host_losses_capacity, host_correct_capacity, host_target_rows_capacity;
 } gpt_workspace;
 
 struct gpt {

@@ -62,6 +62,7 @@ static void lay_out(arena_cursor *cursor, gpt *model, const gpt_workspace_reques
   work->tokens = take_integers(cursor, n);
   work->positions = take_integers(cursor, n);
   work->targets = take_integers(cursor, n);
+  work->target_rows = take_integers(cursor, n);
   work->slots = take_integers(cursor, n);
   work->logit_rows = take_integers(cursor, request->n_logit_row);
   work->branch = take_matrix(cursor, n, width);
@@ -100,6 +101,8 @@ ss_status gpt_workspace_prepare(gpt *model, const gpt_workspace_request *request
   lay_out(&cursor, model, request);
   SS_TRY(ss_grow(&work->host_losses, &work->host_losses_capacity, request->n_row, sizeof *work->host_losses,
                  "losses", error));
+  SS_TRY(ss_grow(&work->host_target_rows, &work->host_target_rows_capacity, request->n_row,
+                 sizeof *work->host_target_rows, "target rows", error));
   return ss_grow(&work->host_correct, &work->host_correct_capacity, request->n_row,
                  sizeof *work->host_correct, "prediction flags", error);
 }
@@ -111,4 +114,5 @@ void gpt_workspace_free(gpt *model) {
   free(work->layers);
   free(work->host_losses);
   free(work->host_correct);
+  free(work->host_target_rows);
 }

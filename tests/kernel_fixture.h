@@ -33,7 +33,8 @@ static inline kernel_devices open_devices(void) {
   kernel_devices devices;
   ss_error error = {0};
   for (int d = 0; d < DEVICES; ++d) {
-    if (ss_device_open(&devices.device[d], "cpu", device_threads[d], &error) != SS_OK)
+    if (ss_device_open(&devices.device[d], "cpu", &(ss_device_options){.n_thread = device_threads[d]},
+                       &error) != SS_OK)
       fail_msg("%s", error.message);
     cpu_of(devices.device[d])->simd = tested_simd;
   }

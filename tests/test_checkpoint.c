@@ -20,7 +20,7 @@ typedef struct {
 
 static void scene_open(scene *scene, fixture_architecture architecture) {
   ss_error error = {0};
-  assert_ok(ss_device_open(&scene->device, "cpu", 2, &error));
+  assert_ok(ss_device_open(&scene->device, "cpu", &(ss_device_options){.n_thread = 2}, &error));
   scene->model = fixture_model(scene->device, architecture, true);
   int64_t count = gpt_n_parameter(scene->model);
   size_t bytes = (size_t)count * sizeof(float);

@@ -21,7 +21,7 @@ typedef struct {
 
 static void open_fixture(fixture *f, int threads) {
   ss_error error = {0};
-  assert_ok(ss_device_open(&f->device, "cpu", threads, &error));
+  assert_ok(ss_device_open(&f->device, "cpu", &(ss_device_options){.n_thread = threads}, &error));
   assert_ok(vocabulary_create_characters(&f->vocabulary, "0123456789+*", "test", N_ANCHOR, &error));
   gpt_config config = {.n_layer = 2,
                        .n_head = 2,

@@ -59,7 +59,7 @@ static void write_data(fixture *f) {
 static int setup(void **state) {
   ss_error error = {0};
   fixture *f = calloc(1, sizeof *f);
-  assert_ok(ss_device_open(&f->device, "cpu", 1, &error));
+  assert_ok(ss_device_open(&f->device, "cpu", &(ss_device_options){.n_thread = 1}, &error));
   assert_ok(
       vocabulary_create_characters(&f->vocabulary, "0123456789+-*/()[].%=", "arithmetic", N_ANCHOR, &error));
   gpt_config config = {.n_layer = 1,

@@ -84,7 +84,7 @@ static void test_finite_differences(void **state) {
   const variant *v = *state;
   ss_error error = {0};
   ss_device *device = NULL;
-  assert_ok(ss_device_open(&device, "cpu", 2, &error));
+  assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = 2}, &error));
   gpt *model = fixture_model(device, v->architecture, true);
   span_policy policy = v->span ? span_policy_of(SPAN_CHOOSE_INDEX) : dense_policy();
   static fixture_text texts[2];
@@ -130,7 +130,7 @@ static void test_all_visible_is_dense(void **state) {
   fixture_architecture architecture = *(fixture_architecture *)*state;
   ss_error error = {0};
   ss_device *device = NULL;
-  assert_ok(ss_device_open(&device, "cpu", 2, &error));
+  assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = 2}, &error));
   gpt *model = fixture_model(device, architecture, true);
   span_policy all = span_policy_of(SPAN_CHOOSE_ALL), none = dense_policy();
   static fixture_text texts[3];
@@ -182,7 +182,7 @@ static void test_threads_do_not_matter(void **state) {
   double one_loss = 0;
   for (int n_thread = 1; n_thread <= 3; ++n_thread) {
     ss_device *device = NULL;
-    assert_ok(ss_device_open(&device, "cpu", n_thread, &error));
+    assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = n_thread}, &error));
     gpt *model = fixture_model(device, architecture, true);
     float *gradients = gradients_of(model, &batch);
     double loss = loss_of(model, &batch);
@@ -206,7 +206,7 @@ static void test_batches_are_independent(void **state) {
   fixture_architecture architecture = *(fixture_architecture *)*state;
   ss_error error = {0};
   ss_device *device = NULL;
-  assert_ok(ss_device_open(&device, "cpu", 2, &error));
+  assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = 2}, &error));
   gpt *model = fixture_model(device, architecture, true);
   span_policy policy = span_policy_of(SPAN_CHOOSE_INDEX);
   static fixture_text texts[4];
@@ -237,7 +237,7 @@ static void test_no_targets(void **state) {
   fixture_architecture architecture = *(fixture_architecture *)*state;
   ss_error error = {0};
   ss_device *device = NULL;
-  assert_ok(ss_device_open(&device, "cpu", 2, &error));
+  assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = 2}, &error));
   gpt *model = fixture_model(device, architecture, true);
   span_policy policy = span_policy_of(SPAN_CHOOSE_INDEX);
   static fixture_text text;
@@ -263,7 +263,7 @@ static void test_nothing_visible(void **state) {
   fixture_architecture architecture = *(fixture_architecture *)*state;
   ss_error error = {0};
   ss_device *device = NULL;
-  assert_ok(ss_device_open(&device, "cpu", 2, &error));
+  assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = 2}, &error));
   gpt *model = fixture_model(device, architecture, true);
   const int32_t tokens[] = {1, 2, 3, 4}, targets[] = {2, 3, 4, 5}, positions[] = {0, 1, 2, 3};
   // self_first lies behind every query: as one view, and as one view a query, which takes another way in a kernel.
@@ -306,7 +306,7 @@ static void test_initialisation(void **state) {
   for (int n_thread = 1; n_thread <= 2; ++n_thread)
     for (uint64_t seed = 5; seed <= 6; ++seed) {
       ss_device *device = NULL;
-      assert_ok(ss_device_open(&device, "cpu", n_thread, &error));
+      assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = n_thread}, &error));
       gpt_config config = fixture_config(architecture);
       gpt *model = NULL;
       assert_ok(gpt_create(&model, device, &config, false, &error));
@@ -353,7 +353,7 @@ static void test_bad_configurations(void **state) {
   (void)state;
   ss_error error = {0};
   ss_device *device = NULL;
-  assert_ok(ss_device_open(&device, "cpu", 1, &error));
+  assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = 1}, &error));
   gpt_config config = fixture_config(FIXTURE_LLAMA);
   config.n_ff = config.n_kv_head = 0;
   assert_ok(gpt_config_resolve(&config, &error));
@@ -382,7 +382,7 @@ static void test_bad_batches(void **state) {
   (void)state;
   ss_error error = {0};
   ss_device *device = NULL;
-  assert_ok(ss_device_open(&device, "cpu", 1, &error));
+  assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = 1}, &error));
   gpt *model = fixture_model(device, FIXTURE_GPT2, true);
   int32_t tokens[] = {1, 2, 3}, targets[] = {2, 3, -1}, positions[] = {0, 1, 2};
   ss_attention_view views[] = {{0, 3, 0, 0, 0, 0}};

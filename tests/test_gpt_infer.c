@@ -73,7 +73,7 @@ static float logits[N_TEXT * FIXTURE_ROWS * FIXTURE_VOCABULARY];
 
 static void scene_open(scene *scene, const variant *v) {
   ss_error error = {0};
-  assert_ok(ss_device_open(&scene->device, "cpu", 2, &error));
+  assert_ok(ss_device_open(&scene->device, "cpu", &(ss_device_options){.n_thread = 2}, &error));
   scene->model = fixture_model(scene->device, v->architecture, false);
   scene->policy = policy_of(v);
   assert_ok(gpt_cache_create(&scene->cache, scene->model, N_TEXT, SLOT_ROWS, &error));
@@ -242,7 +242,7 @@ static void test_decode_threads_do_not_matter(void **state) {
   for (int n_thread = 1; n_thread <= 3; ++n_thread) {
     ss_device *device = NULL;
     gpt_cache *cache = NULL;
-    assert_ok(ss_device_open(&device, "cpu", n_thread, &error));
+    assert_ok(ss_device_open(&device, "cpu", &(ss_device_options){.n_thread = n_thread}, &error));
     gpt *model = fixture_model(device, v->architecture, false);
     span_policy policy = policy_of(v);
     assert_ok(gpt_cache_create(&cache, model, N_TEXT, SLOT_ROWS, &error));

@@ -315,10 +315,12 @@ static void classifier(void **state) {
     const double scale = 0.37;
     double *losses = zero_doubles(n), *dh = zero_doubles(n * C), *dwte = zero_doubles(V * C),
            *logits = zero_doubles(V);
-    int32_t *correct = calloc((size_t)n, sizeof *correct);
+    int32_t *correct = calloc((size_t)n, sizeof *correct), *rows = calloc((size_t)n, sizeof *rows);
+    int64_t n_target = 0;
     for (int64_t i = 0; i < n; ++i) {
       if (targets[i] < 0)
         continue;
+      rows[n_target++] = (int32_t)i;
       double highest = -INFINITY, sum = 0;
       int64_t best = 0;
       for (int64_t t = 0; t < V; ++t) {
@@ -349,14 +351,15 @@ static void classifier(void **state) {
       memset(got_dh, 0x7f, (size_t)(n * C) * sizeof(float));
       RUN(devices.device[d], classifier_loss, ss_matrix(all, 1, n), ss_integers(all + n, n),
           ss_matrix(got_dh, n, C), ss_matrix(got_dwte, V, C), ss_matrix(h, n, C), ss_matrix(wte, V, C),
-          ss_integers(targets, n), (float)scale);
+          ss_integers(targets, n), ss_integers(rows, n_target), (float)scale);
       check_close("losses", all, losses, n, 1e-5);
       check_same_bits("correct", all + n, correct, n);
       check_close("dh", got_dh, dh, n * C, 2e-5);
       check_close("dwte", got_dwte, dwte, V * C, 2e-5);
       float *losses_alone = calloc((size_t)n, sizeof *losses_alone);
       RUN(devices.device[d], classifier_loss, ss_matrix(losses_alone, 1, n), none(), none(), none(),
-          ss_matrix(h, n, C), ss_matrix(wte, V, C), ss_integers(targets, n), 1.0f);
+          ss_matrix(h, n, C), ss_matrix(wte, V, C), ss_integers(targets, n), ss_integers(rows, n_target),
+          1.0f);
       check_same_bits("losses without gradient", losses_alone, all, n);
       free(losses_alone);
       if (d == 0)
@@ -364,7 +367,7 @@ static void classifier(void **state) {
       else
         check_same_bits("classifier", all, first, 2 * n + n * C + V * C), free(all);
     }
-    void *owned[] = {h, wte, targets, losses, dh, dwte, logits, correct, first};
+    void *owned[] = {h, wte, targets, rows, losses, dh, dwte, logits, correct, first};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; ++i)
       free(owned[i]);
   }
@@ -390,7 +393,7 @@ static void optimizer(void **state) {
   }
   for (int64_t step = 1; step <= 10; ++step) {
     float *gradient = random_floats(&random, total, 0.3f);
-    ss_adamw adamw = {1e-2f, 0.9f, 0.99f, 1e-8f, 0.5f, step};
+    ss_adamw adamw = {1e-2f, 0.9f, 0.99f, 1e-8f, 0.5, 0, NULL, step};
     double squares = 0;
     for (int64_t i = 0; i < total; ++i) {
       int t = i < counts[0] ? 0 : i < counts[0] + counts[1] ? 1 : 2;
@@ -406,9 +409,13 @@ static void optimizer(void **state) {
     for (int d = 0; d < DEVICES; ++d) {
       ss_adamw_tensor tensors[3];
       for (int64_t t = 0, at = 0; t < 3; at += counts[t++])
-        tensors[t] = (ss_adamw_tensor){all[d] + at,         gradient + at,
-                                       all[d] + total + at, all[d] + 2 * total + at,
-                                       counts[t],           decays[t]};
+        tensors[t] = (ss_adamw_tensor){all[d] + at,
+                                       gradient + at,
+                                       all[d] + total + at,
+                                       all[d] + 2 * total + at,
+                                       counts[t],
+                                       decays[t],
+                                       NULL};
       double norm_value;
       RUN(devices.device[d], gradient_norm, tensors, 3, &norm_value);
       if (!(fabs(norm_value - sqrt(squares)) <= 1e-12 * norm_value))
@@ -459,7 +466,8 @@ static void cache_and_memory(void **state) {
   ss_device_error(device, &error);
   ss_device *absent;
   ss_error_clear(&error);
-  assert_int_equal(ss_device_open(&absent, "abacus", 0, &error), SS_ERROR_USAGE);
+  assert_int_equal(ss_device_open(&absent, "abacus", &(ss_device_options){.n_thread = 0}, &error),
+                   SS_ERROR_USAGE);
   close_devices(&devices);
 }
 

@@ -42,7 +42,7 @@ static fixture make_model(void) {
   config.n_positions = 8;
   config.vocab_size = 11;
   assert_ok(gpt_config_resolve(&config, &error));
-  assert_ok(ss_device_open(&made.device, "cpu", 1, &error));
+  assert_ok(ss_device_open(&made.device, "cpu", &(ss_device_options){.n_thread = 1}, &error));
   assert_ok(gpt_create(&made.model, made.device, &config, true, &error));
   assert_ok(gpt_initialize(made.model, 3, &error));
   made.n = gpt_n_parameter(made.model);

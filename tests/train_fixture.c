@@ -11,8 +11,10 @@ static train_sabotage *active;
 static const ss_ops *true_ops;
 
 static ss_status sabotaged_loss(ss_device *device, ss_tensor losses, ss_tensor correct, ss_tensor dh,
-                                ss_tensor dwte, ss_tensor h, ss_tensor wte, ss_tensor targets, float scale) {
-  ss_status status = true_ops->classifier_loss(device, losses, correct, dh, dwte, h, wte, targets, scale);
+                                ss_tensor dwte, ss_tensor h, ss_tensor wte, ss_tensor targets,
+                                ss_tensor target_rows, float scale) {
+  ss_status status = true_ops->classifier_loss(device, losses, correct, dh, dwte, h, wte, targets,
+                                               target_rows, scale);
   if (dh.data == NULL)  // validation
     return status;
   train_sabotage *s = active;
@@ -70,7 +72,7 @@ void train_fixture_open(train_fixture *fixture, const char *name, int64_t steps,
   fixture->model.n_head = 2;
   fixture->model.n_embd = 16;
   fixture->model.n_positions = 256;
-  assert_ok(ss_device_open(&fixture->device, "cpu", threads, &error));
+  assert_ok(ss_device_open(&fixture->device, "cpu", &(ss_device_options){.n_thread = threads}, &error));
   static ss_ops ops;
   true_ops = fixture->device->ops;
   ops = *true_ops;

@@ -40,11 +40,8 @@ static ss_status fill_meta(const train_run *run, checkpoint_meta *meta, ss_error
 
 // Weights that are not finite must not replace a good checkpoint. Their norm is finite when all of them are.
 static ss_status check_finite(const train_run *run, ss_error *error) {
-  ss_device *device = gpt_device(run->model);
-  float *weights = gpt_parameters(run->model);
-  ss_adamw_tensor all = {weights, weights, NULL, NULL, gpt_n_parameter(run->model), 0};
   double norm = 0;
-  SS_OP(device, error, gradient_norm, &all, 1, &norm);
+  SS_TRY(optimizer_weight_norm(run->optimizer, &norm, error));
   if (isfinite(norm))
     return SS_OK;
   return ss_fail(error, SS_ERROR_NUMERIC, "%s: the weights are not finite after step %lld; not saved",

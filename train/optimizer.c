@@ -9,7 +9,9 @@ struct optimizer {
   gpt *model;
   float *first_moment, *second_moment;  // device, flat, like the parameters
   ss_adamw_tensor *tensors;             // one per row of the parameter table
+  ss_adamw_tensor weights;              // all weights in the place of gradients, to find their norm
   int32_t n_tensor;
+  double *norm;  // device: of the gradients, unscaled
   double beta1, beta2, epsilon;
 };
 
@@ -19,6 +21,7 @@ static ss_status allocate(optimizer *made, double weight_decay, ss_error *error)
   size_t bytes = (size_t)gpt_n_parameter(model) * sizeof(float);
   SS_OP(device, error, allocate, (void **)&made->first_moment, bytes, "first moments");
   SS_OP(device, error, allocate, (void **)&made->second_moment, bytes, "second moments");
+  SS_OP(device, error, allocate, (void **)&made->norm, sizeof *made->norm, "the gradient norm");
   made->n_tensor = gpt_n_parameter_tensor(model);
   SS_TRY(ss_allocate(&made->tensors, made->n_tensor, sizeof *made->tensors, "optimizer tensors", error));
   const gpt_parameter *table = gpt_parameter_table(model);
@@ -31,6 +34,8 @@ static ss_status allocate(optimizer *made, double weight_decay, ss_error *error)
     tensor->count = table[i].rows * table[i].cols;
     tensor->weight_decay = table[i].decay ? (float)weight_decay : 0.0f;
   }
+  made->weights.gradient = gpt_parameters(model);
+  made->weights.count = gpt_n_parameter(model);
   return SS_OK;
 }
 
@@ -63,6 +68,8 @@ void optimizer_free(optimizer *optimizer) {
     device->ops->release(device, optimizer->first_moment);
   if (optimizer->second_moment != NULL)
     device->ops->release(device, optimizer->second_moment);
+  if (optimizer->norm != NULL)
+    device->ops->release(device, optimizer->norm);
   free(optimizer->tensors);
   free(optimizer);
 }
@@ -78,14 +85,25 @@ ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t ste
                          double *norm, bool *skipped, ss_error *error) {
   ss_device *device = gpt_device(optimizer->model);
   double raw = 0;
-  SS_OP(device, error, gradient_norm, optimizer->tensors, optimizer->n_tensor, &raw);
+  SS_OP(device, error, gradient_norm, optimizer->tensors, optimizer->n_tensor, optimizer->norm);
+  ss_adamw update = {(float)learning_rate,
+                     (float)optimizer->beta1,
+                     (float)optimizer->beta2,
+                     (float)optimizer->epsilon,
+                     scale,
+                     clip,
+                     optimizer->norm,
+                     step};
+  SS_OP(device, error, adamw, optimizer->tensors, optimizer->n_tensor, update);
+  SS_OP(device, error, download, &raw, optimizer->norm, sizeof raw);
   *norm = raw * scale;
   *skipped = !isfinite(*norm);
-  if (*skipped)
-    return SS_OK;
-  double factor = clip > 0 && *norm > clip ? clip / *norm : 1;
-  ss_adamw update = {(float)learning_rate,      (float)optimizer->beta1, (float)optimizer->beta2,
-                     (float)optimizer->epsilon, (float)(scale * factor), step};
-  SS_OP(device, error, adamw, optimizer->tensors, optimizer->n_tensor, update);
+  return SS_OK;
+}
+
+ss_status optimizer_weight_norm(optimizer *optimizer, double *norm, ss_error *error) {
+  ss_device *device = gpt_device(optimizer->model);
+  SS_OP(device, error, gradient_norm, &optimizer->weights, 1, optimizer->norm);
+  SS_OP(device, error, download, norm, optimizer->norm, sizeof *norm);
   return SS_OK;
 }

@@ -33,4 +33,7 @@ float *optimizer_second_moment(optimizer *optimizer);
 ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t step, double scale, double clip,
                          double *norm, bool *skipped, ss_error *error);
 
+// *norm = the norm of all weights; not finite when one of them is not.
+ss_status optimizer_weight_norm(optimizer *optimizer, double *norm, ss_error *error);
+
 #endif

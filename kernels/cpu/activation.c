@@ -38,3 +38,16 @@ ss_status cpu_activation_backward(ss_device *device, ss_activation_kind kind, ss
   }
   return SS_OK;
 }
+
+ss_status cpu_linear_activation_forward(ss_device *device, ss_activation_kind kind, ss_tensor out,
+                                        ss_tensor pre, ss_tensor in, ss_tensor weight, ss_tensor bias) {
+  SS_TRY(cpu_linear_forward(device, pre, in, weight, bias));
+  return cpu_activation_forward(device, kind, out, pre);
+}
+
+ss_status cpu_linear_activation_backward(ss_device *device, ss_activation_kind kind, ss_tensor dpre,
+                                         ss_tensor dweight, ss_tensor dbias, ss_tensor dout, ss_tensor in,
+                                         ss_tensor weight, ss_tensor pre, ss_tensor scratch) {
+  SS_TRY(cpu_linear_backward(device, scratch, dweight, dbias, dout, in, weight));
+  return cpu_activation_backward(device, kind, dpre, scratch, pre);
+}

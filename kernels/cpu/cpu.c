@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/memory.h"
 
@@ -32,6 +33,57 @@ static ss_status cpu_download(ss_device *device, void *host, const void *device_
   if (bytes)
     memcpy(host, device_data, bytes);
   return SS_OK;
+}
+
+// What the kernel says can be handed out without swapping; without /proc, the free pages.
+static ss_status cpu_memory_free(ss_device *device, size_t *free_bytes, size_t *total_bytes) {
+  long page = sysconf(_SC_PAGESIZE), pages = sysconf(_SC_PHYS_PAGES), free_pages = sysconf(_SC_AVPHYS_PAGES);
+  if (page < 1 || pages < 1 || free_pages < 0)
+    return ss_fail(&device->error, SS_ERROR_DEVICE, "the amount of free memory cannot be found out");
+  *total_bytes = (size_t)pages * (size_t)page;
+  *free_bytes = (size_t)free_pages * (size_t)page;
+  FILE *file = fopen("/proc/meminfo", "r");
+  if (!file)
+    return SS_OK;
+  char line[128];
+  unsigned long long kibibytes;
+  while (fgets(line, sizeof line, file))
+    if (sscanf(line, "MemAvailable: %llu kB", &kibibytes) == 1)
+      *free_bytes = (size_t)kibibytes * 1024;
+  fclose(file);
+  return SS_OK;
+}
+
+static ss_status cpu_convert(ss_device *device, ss_tensor out, ss_tensor in) {
+  CPU_REQUIRE(device, out.dtype == SS_F32 && in.dtype == SS_F32,
+              "convert: the CPU backend computes in fp32 and holds nothing else (bf16 needs device cuda)");
+  CPU_REQUIRE(device, cpu_is_matrix(in, out.rows, out.cols) && cpu_is_matrix(out, out.rows, out.cols),
+              "convert: shapes do not fit together");
+  for (int64_t row = 0; row < out.rows; ++row)
+    memcpy(cpu_floats(out) + row * out.stride, cpu_floats(in) + row * in.stride,
+           (size_t)out.cols * sizeof(float));
+  return SS_OK;
+}
+
+static ss_status cpu_stamp(ss_device *device, int32_t index) {
+  CPU_REQUIRE(device, index >= 0 && index < SS_N_STAMP, "stamp %d, expected 0..%d", index, SS_N_STAMP - 1);
+  cpu_of(device)->stamps[index] = omp_get_wtime();
+  return SS_OK;
+}
+
+static ss_status cpu_stamp_seconds(ss_device *device, int32_t from, int32_t to, double *seconds) {
+  CPU_REQUIRE(device, from >= 0 && from < SS_N_STAMP && to >= 0 && to < SS_N_STAMP,
+              "stamps %d and %d, expected 0..%d", from, to, SS_N_STAMP - 1);
+  *seconds = cpu_of(device)->stamps[to] - cpu_of(device)->stamps[from];
+  return SS_OK;
+}
+
+static void cpu_range_push(ss_device *device, const char *name) {
+  (void)device, (void)name;
+}
+
+static void cpu_range_pop(ss_device *device) {
+  (void)device;
 }
 
 static ss_status cpu_zero(ss_device *device, void *data, size_t bytes) {
@@ -76,16 +128,27 @@ static const ss_ops cpu_ops = {
     .name = "cpu",
     .allocate = cpu_allocate,
     .release = cpu_release,
+    .allocate_host = cpu_allocate,
+    .release_host = cpu_release,
+    .memory_free = cpu_memory_free,
     .upload = cpu_upload,
     .download = cpu_download,
+    .download_async = cpu_download,
     .zero = cpu_zero,
+    .convert = cpu_convert,
     .synchronize = cpu_synchronize,
+    .stamp = cpu_stamp,
+    .stamp_seconds = cpu_stamp_seconds,
+    .range_push = cpu_range_push,
+    .range_pop = cpu_range_pop,
     .embedding_forward = cpu_embedding_forward,
     .embedding_backward = cpu_embedding_backward,
     .norm_forward = cpu_norm_forward,
     .norm_backward = cpu_norm_backward,
     .linear_forward = cpu_linear_forward,
     .linear_backward = cpu_linear_backward,
+    .linear_activation_forward = cpu_linear_activation_forward,
+    .linear_activation_backward = cpu_linear_activation_backward,
     .rotary = cpu_rotary,
     .attention_plan = cpu_attention_plan,
     .attention_plan_free = cpu_attention_plan_free,
@@ -123,6 +186,7 @@ ss_status ss_cpu_device_open(ss_device **out, int n_thread, ss_error *error) {
   cpu_device *cpu;
   SS_TRY(ss_allocate(&cpu, 1, sizeof *cpu, "the CPU device", error));
   cpu->base.ops = &cpu_ops;
+  cpu->base.compute = SS_F32;
   cpu->n_thread = n_thread > 0 ? n_thread : omp_get_max_threads();
   const cpu_simd *list[CPU_SIMDS];
   cpu_list_simd(list);

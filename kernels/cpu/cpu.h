@@ -20,6 +20,7 @@ typedef struct {
   float *rotary;  // [rotary_rows, 2, rotary_half]: cosines, sines; see rotary.c
   int64_t rotary_rows, rotary_half;
   float rotary_theta;
+  double stamps[SS_N_STAMP];  // seconds
 } cpu_device;
 
 static inline cpu_device *cpu_of(ss_device *device) {
@@ -81,6 +82,11 @@ ss_status cpu_norm_backward(ss_device *, ss_norm_kind, ss_tensor dsum, ss_tensor
 ss_status cpu_linear_forward(ss_device *, ss_tensor out, ss_tensor in, ss_tensor weight, ss_tensor bias);
 ss_status cpu_linear_backward(ss_device *, ss_tensor din, ss_tensor dweight, ss_tensor dbias, ss_tensor dout,
                               ss_tensor in, ss_tensor weight);
+ss_status cpu_linear_activation_forward(ss_device *, ss_activation_kind, ss_tensor out, ss_tensor pre,
+                                        ss_tensor in, ss_tensor weight, ss_tensor bias);
+ss_status cpu_linear_activation_backward(ss_device *, ss_activation_kind, ss_tensor dpre, ss_tensor dweight,
+                                         ss_tensor dbias, ss_tensor dout, ss_tensor in, ss_tensor weight,
+                                         ss_tensor pre, ss_tensor scratch);
 ss_status cpu_rotary(ss_device *, ss_tensor x, ss_tensor positions, int32_t head_dim, float theta,
                      int32_t direction);
 ss_status cpu_attention_plan(ss_device *, ss_attention_plan **plan, const ss_attention_view *views,
@@ -98,7 +104,8 @@ ss_status cpu_activation_forward(ss_device *, ss_activation_kind, ss_tensor out,
 ss_status cpu_activation_backward(ss_device *, ss_activation_kind, ss_tensor din, ss_tensor dout,
                                   ss_tensor in);
 ss_status cpu_classifier_loss(ss_device *, ss_tensor losses, ss_tensor correct, ss_tensor dh, ss_tensor dwte,
-                              ss_tensor h, ss_tensor wte, ss_tensor targets, float scale);
+                              ss_tensor h, ss_tensor wte, ss_tensor targets, ss_tensor target_rows,
+                              float scale);
 ss_status cpu_gradient_norm(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, double *norm);
 ss_status cpu_adamw(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, ss_adamw);
 

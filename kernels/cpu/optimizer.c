@@ -45,13 +45,20 @@ ss_status cpu_gradient_norm(ss_device *device, const ss_adamw_tensor *tensors, i
 ss_status cpu_adamw(ss_device *device, const ss_adamw_tensor *tensors, int32_t n_tensor, ss_adamw adamw) {
   cpu_device *cpu = cpu_of(device);
   CPU_REQUIRE(device, adamw.step >= 1, "adamw: step %lld (expected 1 for the first)", (long long)adamw.step);
+  double factor = 1;
+  if (adamw.norm) {
+    double norm = *adamw.norm * adamw.gradient_scale;
+    if (!isfinite(norm))
+      return SS_OK;
+    factor = adamw.clip > 0 && norm > adamw.clip ? adamw.clip / norm : 1;
+  }
   double correction1 = 1.0 - pow((double)adamw.beta1, (double)adamw.step);
   double correction2 = 1.0 - pow((double)adamw.beta2, (double)adamw.step);
   cpu_adamw_constants common = {.step_size = (float)((double)adamw.learning_rate / correction1),
                                 .beta1 = adamw.beta1,
                                 .beta2 = adamw.beta2,
                                 .epsilon = adamw.epsilon,
-                                .gradient_scale = adamw.gradient_scale,
+                                .gradient_scale = (float)(adamw.gradient_scale * factor),
                                 .reciprocal_root_correction2 = (float)(1.0 / sqrt(correction2))};
   int64_t n_block = count_blocks(tensors, n_tensor);
 #pragma omp parallel for num_threads(cpu->n_thread) schedule(static)
