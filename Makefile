@@ -32,8 +32,9 @@ endif
 rooms := common span kernels kernels/cpu model data data/tasks train infer eval eval/tasks notebooks-export commands
 sources := $(wildcard $(addsuffix /*.c,$(rooms)))
 cuda_sources := $(wildcard kernels/cuda/*.cu)
-test_sources := $(wildcard tests/test_*.c)
-support_sources := $(filter-out $(test_sources),$(wildcard tests/*.c))
+cuda_test_sources := $(wildcard tests/test_cuda_*.c)
+test_sources := $(filter-out $(cuda_test_sources),$(wildcard tests/test_*.c))
+support_sources := $(filter-out $(test_sources) tests/test_cuda_% tests/cuda_%,$(wildcard tests/*.c))
 shell_tests := $(wildcard tests/*.test.sh)
 formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels/cuda tests) kernels/cuda/*.cu kernels/cuda/*.cuh)
 
