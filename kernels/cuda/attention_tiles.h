@@ -8,14 +8,19 @@
 //   visible(row r, column c) = (column_bits[c] >> row_slot[r] & 1) and key <= limit
 //
 // where (query list) key = columns[c], limit = row_value[r]; (key list) key = row_value[r], limit = column_value[c].
-// A query's limit is its own key row, the end of its causal part. Nothing of size T x T exists.
+// A query's limit is the last row of its causal part (of its ranges, when it has none). Nothing of size T x T exists.
 //
 // A warp owns 16 consecutive rows of a tile and skips the groups of 16 columns that none of its rows sees; a group
-// that all of them see needs no test.
+// that all of them see needs no test. A view's rows in different warps have different slots, each with the columns
+// up to its own last row, so that the skipping covers the causal triangle too.
+//
+// Columns stand in the order in which the rows come to need them, not ascending: what one warp reads lies together.
+// Padding rows (index -1) may stand anywhere in a tile: a warp is left part empty when that saves columns.
 #ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_TILES_H
 #define SELFSPAN_KERNELS_CUDA_ATTENTION_TILES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -34,12 +39,13 @@ extern "C" {
 // One tile: rows [index * tile_rows, ...) of row_*; columns [column_first, column_first + n_column) padded.
 typedef struct {
   int32_t column_first;  // a multiple of TILE_COLUMNS
-  int32_t n_column;      // padded: a multiple of TILE_COLUMNS
+  int32_t n_column;      // padded: a multiple of TILE_COLUMNS, never 0
 } attention_tile;
 
 typedef struct {
   uint32_t any, all;  // slots that see at least one / every column of the group (padding: none)
-  int32_t extreme;    // query list: the largest key row; key list: the smallest limit of the group's columns
+  // Of the columns that are not padding. Query list: the largest key row; key list: the smallest limit. 0 for none.
+  int32_t extreme;
   int32_t zero;
 } attention_group;
 
@@ -55,15 +61,16 @@ typedef struct {
   int32_t *column_value;    // [n_column] key row (query list) or the query's limit (key list)
   uint32_t *column_bits;    // [n_column]; 0 for padding
   attention_group *groups;  // [n_column / TILE_GROUP]
-  int64_t tile_capacity, row_capacity, column_capacity;  // of the arrays, reused between calls
 } attention_tile_list;
 
 typedef struct {
   attention_tile_list queries, keys;  // `keys` is empty unless the plan is for a backward
   // Key rows that no query reads and query rows that no view covers are in no tile.
   int64_t n_pair;        // visible query-key pairs
-  int64_t n_pair_tiled;  // pairs that the query list multiplies (rows x columns of its non-skipped groups)
-  void *work;            // storage of the builder
+  int64_t n_pair_tiled;  // pairs that the query list multiplies: 256 for each group that a warp does not skip
+  unsigned char *block;  // all arrays of both lists, so that one copy moves them
+  size_t block_bytes, block_capacity;
+  void *work;  // storage of the builder
 } attention_tiles;
 
 // Fills `tiles` (zero-initialised at first, reused afterwards) from views and ranges as attention_plan receives
