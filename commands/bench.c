@@ -19,6 +19,35 @@ static int compare_doubles(const void *left, const void *right) {
   return (a > b) - (a < b);
 }
 
+static ss_status choose(const char *option, const char *value, const char *const *names, int n, int *out,
+                        ss_error *error) {
+  for (*out = 0; *out < n; ++*out)
+    if (strcmp(value, names[*out]) == 0)
+      return SS_OK;
+  const char *nearest = ss_nearest(value, names, n);
+  return ss_fail(error, SS_ERROR_USAGE, "--%s %s: unknown%s%s%s", option, value,
+                 nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
+}
+
+ss_status bench_device_open(ss_device **out, const bench_device_options *options, ss_error *error) {
+  static const char *const precisions[] = {"fp32", "tf32", "bf16"};
+  static const char *const kernels[] = {"auto", "tiled", "plain", "cudnn"};
+  int precision = 0, attention = 0;
+  SS_TRY(choose("precision", options->precision, precisions, 3, &precision, error));
+  SS_TRY(choose("attention", options->attention, kernels, 4, &attention, error));
+  ss_device_options device = {(int)options->threads, (ss_precision)precision, options->deterministic,
+                              (ss_attention_kernel)attention};
+  return ss_device_open(out, options->name, &device, error);
+}
+
+void bench_summarize(double *seconds, int64_t n, bench_timing *timing) {
+  qsort(seconds, (size_t)n, sizeof *seconds, compare_doubles);
+  timing->repeats = n;
+  timing->median = 0.5 * (seconds[(n - 1) / 2] + seconds[n / 2]);
+  timing->low = seconds[(int64_t)floor(0.1 * (double)(n - 1))];
+  timing->high = seconds[(int64_t)ceil(0.9 * (double)(n - 1))];
+}
+
 ss_status bench_time(bench_work work, void *user, int64_t warmup, int64_t repeats, bench_timing *timing,
                      ss_error *error) {
   double *seconds = NULL;
@@ -30,13 +59,8 @@ ss_status bench_time(bench_work work, void *user, int64_t warmup, int64_t repeat
     if (k >= 0)
       seconds[k] = ss_seconds() - start;
   }
-  if (status == SS_OK) {
-    qsort(seconds, (size_t)repeats, sizeof *seconds, compare_doubles);
-    timing->repeats = repeats;
-    timing->median = 0.5 * (seconds[(repeats - 1) / 2] + seconds[repeats / 2]);
-    timing->low = seconds[(int64_t)floor(0.1 * (double)(repeats - 1))];
-    timing->high = seconds[(int64_t)ceil(0.9 * (double)(repeats - 1))];
-  }
+  if (status == SS_OK)
+    bench_summarize(seconds, repeats, timing);
   free(seconds);
   return status;
 }
@@ -137,29 +161,34 @@ ss_status bench_parse(const ss_command_line *line, int argc, char **argv, gpt_co
 }
 
 static const char usage[] =
-    "usage: selfspan bench train|decode [options]\n"
+    "usage: selfspan bench train|attention|decode [options]\n"
     "\n"
-    "  train    forward + backward + AdamW of a GPT shape: tokens/s, beside PyTorch with --peer\n"
-    "  decode   decoding steps over a long context, dense and at a visible fraction: tokens/s\n"
+    "  train      forward + backward + AdamW of a GPT shape: tokens/s, beside PyTorch with --peer\n"
+    "  attention  attention alone, forward and backward, under a mask: time, planning, checked against the "
+    "CPU\n"
+    "  decode     decoding steps over a long context, dense and at a visible fraction: tokens/s\n"
     "\n"
     "Each prints what it ran, medians and spread; --json for machines; --help for its options.\n"
     "\n"
     "examples:\n"
     "  selfspan bench train --device cpu\n"
     "  selfspan bench train --device cpu --peer python3\n"
+    "  selfspan bench attention --device cuda --segment 32\n"
     "  selfspan bench decode --device cpu --context 2048 --visible 0.1 --batch 8\n";
 
 ss_status ss_command_bench(int argc, char **argv, ss_error *error) {
-  static const char *const names[] = {"train", "decode"};
+  static const char *const names[] = {"train", "attention", "decode"};
   if (argc >= 2 && strcmp(argv[1], "train") == 0)
     return bench_train_command(argc - 1, argv + 1, error);
+  if (argc >= 2 && strcmp(argv[1], "attention") == 0)
+    return bench_attention_command(argc - 1, argv + 1, error);
   if (argc >= 2 && strcmp(argv[1], "decode") == 0)
     return bench_decode_command(argc - 1, argv + 1, error);
   if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
     fputs(usage, stdout);
-    return argc < 2 ? ss_fail(error, SS_ERROR_USAGE, "expected train or decode") : SS_OK;
+    return argc < 2 ? ss_fail(error, SS_ERROR_USAGE, "expected train, attention or decode") : SS_OK;
   }
-  const char *nearest = ss_nearest(argv[1], names, 2);
-  return ss_fail(error, SS_ERROR_USAGE, "unknown benchmark '%s'%s%s%s; expected train or decode", argv[1],
-                 nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
+  const char *nearest = ss_nearest(argv[1], names, 3);
+  return ss_fail(error, SS_ERROR_USAGE, "unknown benchmark '%s'%s%s%s; expected train, attention or decode",
+                 argv[1], nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
 }

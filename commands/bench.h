@@ -16,12 +16,34 @@ typedef struct {
   int64_t repeats;
 } bench_timing;
 
+// The device a benchmark runs on, as options of its command.
+typedef struct {
+  const char *name, *precision, *attention;
+  int64_t threads;
+  bool deterministic;
+} bench_device_options;
+#define BENCH_DEVICE_DEFAULTS \
+  { "cpu", "bf16", "auto", 0, false }
+#define BENCH_DEVICE_OPTIONS(o)                                                                      \
+  {"device", SS_OPTION_STRING, &(o).name, "NAME", "cpu or cuda (cpu)"},                              \
+      {"threads", SS_OPTION_INT, &(o).threads, "N", "CPU threads; 0: all"},                          \
+      {"precision", SS_OPTION_STRING, &(o).precision, "NAME", "on CUDA: bf16, tf32 or fp32 (bf16)"}, \
+      {"attention", SS_OPTION_STRING, &(o).attention, "NAME",                                        \
+       "on CUDA: auto, tiled, plain or cudnn, the kernels that serve attention (auto)"},             \
+  {                                                                                                  \
+    "deterministic", SS_OPTION_FLAG, &(o).deterministic, NULL, "on CUDA: the same bits in every run" \
+  }
+ss_status bench_device_open(ss_device **out, const bench_device_options *options, ss_error *error);
+
 // One repeat of the work to be timed.
 typedef ss_status (*bench_work)(void *user, ss_error *error);
 
 // Runs `work` `warmup` times untimed, then `repeats` times.
 ss_status bench_time(bench_work work, void *user, int64_t warmup, int64_t repeats, bench_timing *timing,
                      ss_error *error);
+
+// Median and percentiles of `n` times, which are sorted in place.
+void bench_summarize(double *seconds, int64_t n, bench_timing *timing);
 
 json_t *bench_timing_json(const bench_timing *timing);
 
@@ -35,6 +57,13 @@ ss_status bench_peer(const char *python, const char *script, char *const *argume
 ss_status bench_parse(const ss_command_line *line, int argc, char **argv, gpt_config *model,
                       ss_string_list *assignments, bool *help, ss_error *error);
 
+// What the device reaches on a large matrix product in its compute dtype, and on a large copy (bytes read + written).
+typedef struct {
+  double gemm_flops, copy_bytes;  // a second
+} bench_ceiling;
+ss_status bench_measure_ceiling(ss_device *device, bench_ceiling *out, ss_error *error);
+
+ss_status bench_attention_command(int argc, char **argv, ss_error *error);
 ss_status bench_train_command(int argc, char **argv, ss_error *error);
 ss_status bench_decode_command(int argc, char **argv, ss_error *error);
 
