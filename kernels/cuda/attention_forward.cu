@@ -1,0 +1,369 @@
+// Attention over tiles of gathered rows, forward: softmax(scale q k^T) v on tensor cores (BF16 in, FP32 sums).
+//
+// A block takes one tile and one head; a warp takes 16 of its query rows and keeps their Q fragments, the running
+// maxima and sums, and O in registers. The block walks the tile's columns in steps of 64: K and V rows are gathered by
+// index, 16 bytes a copy, into a ring of `stages` buffers while earlier steps are multiplied; the indices themselves
+// are copied `stages - 1` steps before the rows. Each warp votes which of a step's four groups of 16 columns its rows
+// see, takes only those, and tests single elements only in groups that not all of its rows see whole. A masked
+// score is replaced, so nothing of its value reaches the sums.
+//
+// Softmax is the online one (Milakov, Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135) in base 2:
+// the maximum starts at a finite value below every score, so that a row without visible columns meets no
+// infinity minus infinity and ends with sum 0.
+//
+// Work of a (tile, head): 4 * 16 * 16 * head_dim FLOP a (warp, group) seen; 256 bytes (head_dim 64) of L2 reads a
+// column, 256 bytes a query row. A tile of 64 rows by 224 columns: 3.7 MFLOP, 72 KB.
+#include "kernels/cuda/attention_tile.cuh"
+
+#define LOWEST_SCORE -1e30f
+#define LN2 0.69314718055994531f
+#define LOG2E 1.44269504088896341
+
+typedef struct {
+  attention_device_tiles tiles;
+  const gpu_bf16 *q, *k, *v;  // [nq, n_head * head_dim], [nk, n_kv_head * head_dim]
+  gpu_bf16 *out;              // as q
+  float *log_sum_exp;         // [nq, n_head], may be NULL
+  int64_t q_stride, k_stride, v_stride, out_stride, log_sum_exp_stride;
+  int32_t n_head, heads_a_kv_head;
+  float scale_log2;  // scale * log2(e)
+} forward_arguments;
+
+// What a lane keeps of its two rows, lane / 4 and lane / 4 + 8 of the warp's 16.
+template <int head_dim> struct forward_rows {
+  uint32_t q[head_dim / 16][4];  // A fragments
+  float out[head_dim / 8][4];    // D fragments, not yet divided by the sum
+  float maximum[2], sum[2];      // of raw scores; of this lane's columns only
+  uint32_t slot_bit[2];
+  int32_t limit[2];
+};
+
+// A step's buffers in shared memory.
+typedef struct {
+  const unsigned char *k, *v;  // tiles of 64 rows
+  const int32_t *columns;      // [64]
+  const uint32_t *bits;        // [64]
+} forward_step;
+
+// Attends to `count` groups of a step together. Bit i of `partial`: group[i] needs the test of every element.
+template <int head_dim, int count>
+__device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_step step,
+                                       const int group[count], uint32_t partial, float scale_log2, int lane) {
+  float score[count][2][4];
+  int k_lane = tile_lane_chunks_first<head_dim>(lane), v_lane = tile_lane_rows_first<head_dim>(lane);
+#pragma unroll
+  for (int i = 0; i < count; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      score[i][0][j] = score[i][1][j] = 0;
+#pragma unroll
+  for (int d = 0; d < head_dim / 16; ++d)
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      uint32_t k[4];
+      gpu_load_matrix(k, step.k + tile_block<head_dim>(k_lane, group[i], d));
+      gpu_mma(score[i][0], rows->q[d], k);
+      gpu_mma(score[i][1], rows->q[d], k + 2);
+    }
+  if (partial) {
+#pragma unroll
+    for (int i = 0; i < count; ++i)
+      if (partial >> i & 1) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          int column = group[i] * 16 + half * 8 + lane % 4 * 2;
+          int2 key = *(const int2 *)(step.columns + column);
+          uint2 bits = *(const uint2 *)(step.bits + column);
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            float *pair = score[i][half] + 2 * r;
+            if (!tile_visible<false>(bits.x, key.x, rows->slot_bit[r], rows->limit[r]))
+              pair[0] = -INFINITY;
+            if (!tile_visible<false>(bits.y, key.y, rows->slot_bit[r], rows->limit[r]))
+              pair[1] = -INFINITY;
+          }
+        }
+      }
+  }
+
+  float maximum[2] = {rows->maximum[0], rows->maximum[1]};
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+#pragma unroll
+    for (int i = 0; i < count; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        maximum[r] = fmaxf(maximum[r], fmaxf(score[i][half][2 * r], score[i][half][2 * r + 1]));
+    maximum[r] = fmaxf(maximum[r], gpu_shuffle_xor(maximum[r], 1));
+    maximum[r] = fmaxf(maximum[r], gpu_shuffle_xor(maximum[r], 2));
+  }
+  // After the first columns a maximum seldom grows.
+  if (gpu_ballot(maximum[0] != rows->maximum[0] || maximum[1] != rows->maximum[1])) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float correction = gpu_exp2((rows->maximum[r] - maximum[r]) * scale_log2);
+      rows->maximum[r] = maximum[r];
+      rows->sum[r] *= correction;
+#pragma unroll
+      for (int d = 0; d < head_dim / 8; ++d) {
+        rows->out[d][2 * r] *= correction;
+        rows->out[d][2 * r + 1] *= correction;
+      }
+    }
+  }
+  float offset[2] = {maximum[0] * scale_log2, maximum[1] * scale_log2};
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    uint32_t p[4];  // the D fragments of two column blocks are the A fragment of 16 columns
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        float low = gpu_exp2(fmaf(score[i][half][2 * r], scale_log2, -offset[r]));
+        float high = gpu_exp2(fmaf(score[i][half][2 * r + 1], scale_log2, -offset[r]));
+        rows->sum[r] += low + high;
+        p[2 * half + r] = gpu_pack_bf16(low, high);
+      }
+#pragma unroll
+    for (int d = 0; d < head_dim / 16; ++d) {
+      uint32_t v[4];
+      gpu_load_matrix_transposed(v, step.v + tile_block<head_dim>(v_lane, group[i], d));
+      gpu_mma(rows->out[2 * d], p, v);
+      gpu_mma(rows->out[2 * d + 1], p, v + 2);
+    }
+  }
+}
+
+template <int head_dim>
+__device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forward_step step,
+                                            tile_warp_rows warp, float scale_log2, int lane) {
+  tile_visibility visibility = tile_step_visibility<false>(step.columns, step.bits, warp, lane);
+  uint32_t any = 0, partial = 0;  // bit g: group g
+#pragma unroll
+  for (int g = 0; g < TILE_COLUMNS / TILE_GROUP; ++g) {
+    any |= (uint32_t)tile_group_any(visibility, g) << g;
+    partial |= (uint32_t)!tile_group_all(visibility, g) << g;
+  }
+  if (any == 15) {
+    const int group[4] = {0, 1, 2, 3};
+    attend<head_dim, 4>(rows, step, group, partial, scale_log2, lane);
+    return;
+  }
+  while (any & (any - 1)) {
+    int first = __ffs((int)any) - 1;
+    any &= any - 1;
+    int second = __ffs((int)any) - 1;
+    any &= any - 1;
+    const int group[2] = {first, second};
+    attend<head_dim, 2>(rows, step, group, (partial >> first & 1) | (partial >> second & 1) << 1, scale_log2,
+                        lane);
+  }
+  if (any) {
+    const int group[1] = {__ffs((int)any) - 1};
+    attend<head_dim, 1>(rows, step, group, partial >> group[0] & 1, scale_log2, lane);
+  }
+}
+
+// Shared memory: the ring of stages, each K and V tiles of 64 rows, then the ring of indices. The Q tile lies in the last
+// stage until the first step has begun, the rows of `out` in the first stages when the last step is done.
+#define FORWARD_INDEX_BYTES (2 * TILE_COLUMNS * 4)  // columns and bits of a step
+#define FORWARD_INDEX_SLOTS(stages) (2 * (stages)-1)
+#define FORWARD_STAGE_BYTES(head_dim) (2 * TILE_COLUMNS * (head_dim)*2)
+#define FORWARD_SHARED_BYTES(head_dim, stages) \
+  ((stages)*FORWARD_STAGE_BYTES(head_dim) + FORWARD_INDEX_SLOTS(stages) * FORWARD_INDEX_BYTES)
+
+// Starts copying the indices and bits of a step, by the first warp.
+__device__ __forceinline__ void copy_indices(unsigned char *slot, const int32_t *columns,
+                                             const uint32_t *bits, int thread) {
+  if (thread < 16)
+    gpu_copy_async(slot + thread * 16, columns + thread * 4, true);
+  else if (thread < 32)
+    gpu_copy_async(slot + thread * 16, bits + (thread - 16) * 4, true);
+}
+
+template <int head_dim, int tile_rows, int stages, int blocks>
+__global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kernel(forward_arguments a) {
+  constexpr int n_thread = tile_rows * 2, chunks = head_dim / 8;
+  constexpr int stage_bytes = FORWARD_STAGE_BYTES(head_dim), tile_bytes = stage_bytes / 2;
+  constexpr int index_slots = FORWARD_INDEX_SLOTS(stages);
+  static_assert(tile_rows * head_dim * 2 <= stage_bytes, "the Q tile fits a stage");
+  GPU_DYNAMIC_SHARED(shared);
+  unsigned char *indices = shared + stages * stage_bytes;
+  int thread = (int)threadIdx.x, lane = thread % 32, warp_row = thread / 32 * 16;
+  int tile_index = (int)blockIdx.x / a.n_head, head = (int)blockIdx.x % a.n_head;
+  int64_t first_row = (int64_t)tile_index * tile_rows;
+  const int32_t *tile_row = a.tiles.rows + first_row;
+  attention_tile tile = a.tiles.tiles[tile_index];
+  int n_step = tile.n_column / TILE_COLUMNS;
+  const int32_t *columns = a.tiles.columns + tile.column_first;
+  const uint32_t *column_bits = a.tiles.column_bits + tile.column_first;
+  const gpu_bf16 *k = a.k + (head / a.heads_a_kv_head) * head_dim;
+  const gpu_bf16 *v = a.v + (head / a.heads_a_kv_head) * head_dim;
+
+  int32_t row, limit;
+  uint32_t slot_bit;
+  tile_warp_rows warp = tile_read_rows(tile_row + warp_row, a.tiles.row_value + first_row + warp_row,
+                                       a.tiles.row_slot + first_row + warp_row, lane, &row, &slot_bit,
+                                       &limit);
+  tile_gather<head_dim, tile_rows, n_thread>(shared + (stages - 1) * stage_bytes, a.q + head * head_dim,
+                                             a.q_stride, tile_row, thread);
+  for (int s = 0; s < 2 * stages - 2 && s < n_step; ++s)
+    copy_indices(indices + s * FORWARD_INDEX_BYTES, columns + s * TILE_COLUMNS,
+                 column_bits + s * TILE_COLUMNS, thread);
+  gpu_copy_commit();
+  gpu_copy_wait<0>();
+  gpu_sync_block();
+#pragma unroll
+  for (int s = 0; s < stages - 1; ++s) {
+    if (s < n_step)
+      tile_gather_pair<head_dim, TILE_COLUMNS, n_thread>(shared + s * stage_bytes, k, a.k_stride,
+                                                         shared + s * stage_bytes + tile_bytes, v, a.v_stride,
+                                                         (const int32_t *)(indices + s * FORWARD_INDEX_BYTES),
+                                                         thread);
+    gpu_copy_commit();  // an empty group too, so that waits count alike
+  }
+
+  forward_rows<head_dim> rows;
+#pragma unroll
+  for (int d = 0; d < head_dim / 16; ++d)
+    gpu_load_matrix(rows.q[d],
+                    shared + (stages - 1) * stage_bytes +
+                        tile_block<head_dim>(tile_lane_rows_first<head_dim>(lane), warp_row / 16, d));
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    rows.maximum[r] = LOWEST_SCORE, rows.sum[r] = 0;
+    rows.slot_bit[r] = gpu_shuffle(slot_bit, lane / 4 + 8 * r);
+    rows.limit[r] = gpu_shuffle(limit, lane / 4 + 8 * r);
+#pragma unroll
+    for (int d = 0; d < head_dim / 8; ++d)
+      rows.out[d][2 * r] = rows.out[d][2 * r + 1] = 0;
+  }
+
+  for (int s = 0; s < n_step; ++s) {
+    gpu_copy_wait<stages - 2>();
+    gpu_sync_block();  // this step's copies of all threads are there, and nobody reads the step before any more
+    int next = s + stages - 1, next_indices = s + 2 * stages - 2;
+    if (next < n_step) {
+      unsigned char *stage = shared + next % stages * stage_bytes;
+      tile_gather_pair<head_dim, TILE_COLUMNS, n_thread>(stage, k, a.k_stride, stage + tile_bytes, v,
+                                                         a.v_stride,
+                                                         (const int32_t *)(indices + next % index_slots *
+                                                                                         FORWARD_INDEX_BYTES),
+                                                         thread);
+    }
+    if (next_indices < n_step)
+      copy_indices(indices + next_indices % index_slots * FORWARD_INDEX_BYTES,
+                   columns + next_indices * TILE_COLUMNS, column_bits + next_indices * TILE_COLUMNS, thread);
+    gpu_copy_commit();
+    const unsigned char *stage = shared + s % stages * stage_bytes;
+    const unsigned char *index = indices + s % index_slots * FORWARD_INDEX_BYTES;
+    forward_step step = {stage, stage + tile_bytes, (const int32_t *)index,
+                         (const uint32_t *)(index + TILE_COLUMNS * 4)};
+    attend_step<head_dim>(&rows, step, warp, a.scale_log2, lane);
+  }
+
+  gpu_sync_block();  // the stages are free
+  unsigned char *out_tile = shared + warp_row * head_dim * 2;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float sum = rows.sum[r];
+    sum += gpu_shuffle_xor(sum, 1);
+    sum += gpu_shuffle_xor(sum, 2);
+    float inverse = sum == 0 ? 0 : 1 / sum;
+#pragma unroll
+    for (int d = 0; d < head_dim / 8; ++d)
+      *(uint32_t *)(out_tile + tile_offset<head_dim>(lane / 4 + 8 * r, d) +
+                    lane % 4 * 4) = gpu_pack_bf16(rows.out[d][2 * r] * inverse,
+                                                  rows.out[d][2 * r + 1] * inverse);
+    int32_t own_row = gpu_shuffle(row, lane / 4 + 8 * r);
+    if (a.log_sum_exp && lane % 4 == 0 && own_row >= 0)
+      a.log_sum_exp[own_row * a.log_sum_exp_stride + head] = sum == 0 ? -INFINITY
+                                                                      : (rows.maximum[r] * a.scale_log2 +
+                                                                         log2f(sum)) *
+                                                                            LN2;
+  }
+  gpu_sync_warp();
+#pragma unroll
+  for (int i = 0; i < 16 * chunks; i += 32) {
+    int r = (i + lane) / chunks, chunk = (i + lane) % chunks;
+    int32_t out_row = gpu_shuffle(row, r);
+    if (out_row >= 0)
+      *(uint4 *)(a.out + out_row * a.out_stride + head * head_dim +
+                 chunk * 8) = *(const uint4 *)(out_tile + tile_offset<head_dim>(r, chunk));
+  }
+}
+
+template <int head_dim, int tile_rows, int stages, int blocks>
+static ss_status launch(ss_device *device, forward_arguments arguments) {
+  size_t shared_bytes = FORWARD_SHARED_BYTES(head_dim, stages);
+  CUDA_TRY(device,
+           gpu_allow_shared((attention_forward_kernel<head_dim, tile_rows, stages, blocks>), shared_bytes));
+  int64_t n_block = (int64_t)arguments.tiles.n_tile * arguments.n_head;
+  GPU_LAUNCH((attention_forward_kernel<head_dim, tile_rows, stages, blocks>), (unsigned)n_block,
+             tile_rows * 2, shared_bytes, cuda_of(device)->stream, arguments);
+  CUDA_LAUNCHED(device, "attention_forward");
+  return SS_OK;
+}
+
+// blocks: on a multiprocessor, what the registers allow.
+template <int head_dim, int stages, int small_blocks, int large_blocks>
+static ss_status launch_rows(ss_device *device, forward_arguments arguments) {
+  if (arguments.tiles.tile_rows == TILE_ROWS_SMALL)
+    return launch<head_dim, TILE_ROWS_SMALL, stages, small_blocks>(device, arguments);
+  return launch<head_dim, TILE_ROWS_LARGE, stages, large_blocks>(device, arguments);
+}
+
+ss_status attention_tiled_forward(ss_device *device, const attention_device_tiles *queries,
+                                  const attention_call *call) {
+  ss_attention_shape shape = call->shape;
+  CUDA_REQUIRE(device, queries->tile_rows == TILE_ROWS_SMALL || queries->tile_rows == TILE_ROWS_LARGE,
+               "attention_forward: tiles of %d rows", queries->tile_rows);
+  CUDA_REQUIRE(device, shape.n_kv_head > 0 && shape.n_head > 0 && shape.n_head % shape.n_kv_head == 0,
+               "attention_forward: %d heads over %d kv heads", shape.n_head, shape.n_kv_head);
+  CUDA_REQUIRE(device, shape.scale > 0, "attention_forward: scale %g is not positive", (double)shape.scale);
+  int64_t q_cols = (int64_t)shape.n_head * shape.head_dim, k_cols = (int64_t)shape.n_kv_head * shape.head_dim;
+  CUDA_REQUIRE(device,
+               cuda_is_matrix(call->q, call->q.rows, q_cols, SS_BF16) &&
+                   cuda_is_matrix(call->out, call->q.rows, q_cols, SS_BF16) &&
+                   cuda_is_matrix(call->k, call->k.rows, k_cols, SS_BF16) &&
+                   cuda_is_matrix(call->v, call->k.rows, k_cols, SS_BF16) &&
+                   (!call->log_sum_exp.data ||
+                    cuda_is_matrix(call->log_sum_exp, call->q.rows, shape.n_head, SS_F32)),
+               "attention_forward: shapes do not fit together");
+  CUDA_REQUIRE(device,
+               cuda_is_aligned(call->q) && cuda_is_aligned(call->out) && cuda_is_aligned(call->k) &&
+                   cuda_is_aligned(call->v) && (uintptr_t)queries->columns % 16 == 0 &&
+                   (uintptr_t)queries->column_bits % 16 == 0,
+               "attention_forward: rows are not aligned to 16 bytes");
+  CUDA_REQUIRE(device, (int64_t)queries->n_tile * shape.n_head <= INT32_MAX, "attention_forward: %d tiles",
+               queries->n_tile);
+  if (queries->n_tile == 0)
+    return SS_OK;
+  forward_arguments arguments = {*queries,
+                                 (const gpu_bf16 *)call->q.data,
+                                 (const gpu_bf16 *)call->k.data,
+                                 (const gpu_bf16 *)call->v.data,
+                                 (gpu_bf16 *)call->out.data,
+                                 (float *)call->log_sum_exp.data,
+                                 call->q.stride,
+                                 call->k.stride,
+                                 call->v.stride,
+                                 call->out.stride,
+                                 call->log_sum_exp.stride,
+                                 shape.n_head,
+                                 shape.n_head / shape.n_kv_head,
+                                 (float)(shape.scale * LOG2E)};
+  switch (shape.head_dim) {
+  case 16:
+    return launch_rows<16, 2, 4, 2>(device, arguments);
+  case 32:
+    return launch_rows<32, 2, 4, 2>(device, arguments);
+  case 64:
+    return launch_rows<64, 2, 4, 2>(device, arguments);
+  case 128:
+    return launch_rows<128, 2, 2, 1>(device, arguments);
+  default:
+    return ss_fail(&device->error, SS_ERROR_INTERNAL, "attention_forward: no kernel for a head_dim of %d",
+                   shape.head_dim);
+  }
+}

@@ -1,0 +1,152 @@
+// What the attention kernels share: tiles of bf16 rows in swizzled shared memory, gathered by index with asynchronous
+// copies, read as tensor-core fragments; and the visibility of a step of TILE_COLUMNS columns.
+//
+// A shared tile is [rows][head_dim] bf16, row-major, in chunks of 16 bytes (8 values). The chunk index is XORed with
+// bits of the row, so that the 8 rows of an 8x8 matrix (ldmatrix), and the 8 chunks that a copy writes at once, lie
+// in 8 different groups of 4 banks: no conflicts for any head_dim of 16, 32, 64, 128. Tiles start at multiples of
+// 128 bytes.
+#ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_TILE_CUH
+#define SELFSPAN_KERNELS_CUDA_ATTENTION_TILE_CUH
+
+#include "kernels/cuda/attention.h"
+
+// --- addresses ---
+// Byte offset of a chunk in a tile.
+template <int head_dim> __device__ __forceinline__ int tile_offset(int row, int chunk) {
+  constexpr int chunks = head_dim / 8;
+  constexpr int rows_a_line = chunks >= 8 ? 1 : 8 / chunks;  // rows in 128 bytes
+  constexpr int chunk_mask = (chunks >= 8 ? 8 : chunks) - 1;
+  return row * (head_dim * 2) + ((chunk ^ ((row / rows_a_line) & chunk_mask)) << 4);
+}
+
+// The chunk whose address a lane gives to gpu_load_matrix for a block of 16 rows x 16 values (2 chunks), for
+// the block at row 0, value 0; tile_block moves it to any other block.
+//   rows first:   matrices (rows 0-7, low), (rows 8-15, low), (rows 0-7, high), (rows 8-15, high)
+//     plain       A fragment (16 x 16) of a tile stored [m][k]
+//     transposed  two B fragments (n 0-7 in r[0], r[1]; n 8-15 in r[2], r[3]) of a tile stored [k][n]
+//   chunks first: matrices (rows 0-7, low), (rows 0-7, high), (rows 8-15, low), (rows 8-15, high)
+//     plain       two B fragments, as above, of a tile stored [n][k]
+//     transposed  A fragment of a tile stored [k][m]
+template <int head_dim> __device__ __forceinline__ int tile_lane_rows_first(int lane) {
+  return tile_offset<head_dim>(lane % 16, lane / 16);
+}
+template <int head_dim> __device__ __forceinline__ int tile_lane_chunks_first(int lane) {
+  return tile_offset<head_dim>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+}
+// Offset for rows [16 * row_block, +16) and values [16 * value_block, +16). The XOR commutes with the swizzle.
+template <int head_dim>
+__device__ __forceinline__ int tile_block(int lane_offset, int row_block, int value_block) {
+  return (lane_offset ^ (value_block << 5)) + row_block * (16 * head_dim * 2);
+}
+
+// --- gathers ---
+// Starts copying rows[0, n_row) of one head to a tile, by n_thread threads; -1 gives a row of zeros. `matrix` is the
+// head's first value in row 0. The lanes of a warp take neighbouring chunks of a row.
+template <int head_dim, int n_row, int n_thread>
+__device__ __forceinline__ void tile_gather(unsigned char *tile, const gpu_bf16 *matrix, int64_t stride,
+                                            const int32_t *rows, int thread) {
+  constexpr int chunks = head_dim / 8;
+#pragma unroll
+  for (int first = 0; first < n_row * chunks; first += n_thread) {
+    int i = first + thread;
+    if (n_row * chunks % n_thread != 0 && i >= n_row * chunks)
+      break;
+    int row = i / chunks, chunk = i % chunks;
+    int32_t index = rows[row];
+    const gpu_bf16 *source = matrix + (index < 0 ? 0 : index) * stride + chunk * 8;
+    gpu_copy_async(tile + tile_offset<head_dim>(row, chunk), source, index >= 0);
+  }
+}
+// The same rows of two matrices: the indices are read once.
+template <int head_dim, int n_row, int n_thread>
+__device__ __forceinline__ void tile_gather_pair(unsigned char *tile_a, const gpu_bf16 *a, int64_t a_stride,
+                                                 unsigned char *tile_b, const gpu_bf16 *b, int64_t b_stride,
+                                                 const int32_t *rows, int thread) {
+  constexpr int chunks = head_dim / 8;
+#pragma unroll
+  for (int first = 0; first < n_row * chunks; first += n_thread) {
+    int i = first + thread;
+    if (n_row * chunks % n_thread != 0 && i >= n_row * chunks)
+      break;
+    int row = i / chunks, chunk = i % chunks, offset = tile_offset<head_dim>(row, chunk);
+    int32_t index = rows[row];
+    int64_t source = index < 0 ? 0 : index;
+    gpu_copy_async(tile_a + offset, a + source * a_stride + chunk * 8, index >= 0);
+    gpu_copy_async(tile_b + offset, b + source * b_stride + chunk * 8, index >= 0);
+  }
+}
+// Starts copying `count` (a multiple of 4) 32-bit values; thread counts from 0.
+__device__ __forceinline__ void tile_copy_words(void *shared, const void *global, int count, int thread,
+                                                int n_thread) {
+  for (int i = thread; i < count / 4; i += n_thread)
+    gpu_copy_async((unsigned char *)shared + i * 16, (const unsigned char *)global + i * 16, true);
+}
+
+// --- visibility ---
+// The 16 rows of a warp: a row's slot as a bit (0 for a row of padding, which sees nothing), and over the warp's real
+// rows the slots and the smallest and largest value.
+typedef struct {
+  uint32_t slots;
+  int32_t low, high;
+} tile_warp_rows;
+
+// `rows`, `row_value`, `row_slot`: at the warp's first row. Leaves the row of lane % 16 in *row (-1: padding),
+// *slot_bit, *value.
+__device__ __forceinline__ tile_warp_rows tile_read_rows(const int32_t *rows, const int32_t *row_value,
+                                                         const int32_t *row_slot, int lane, int32_t *row,
+                                                         uint32_t *slot_bit, int32_t *value) {
+  *row = rows[lane % 16];
+  *slot_bit = *row >= 0 ? 1u << row_slot[lane % 16] : 0u;
+  *value = row_value[lane % 16];
+  tile_warp_rows warp = {*slot_bit, *row >= 0 ? *value : INT32_MAX, *row >= 0 ? *value : INT32_MIN};
+#pragma unroll
+  for (int mask = 8; mask > 0; mask /= 2) {
+    warp.slots |= gpu_shuffle_xor(warp.slots, mask);
+    int32_t low = gpu_shuffle_xor(warp.low, mask), high = gpu_shuffle_xor(warp.high, mask);
+    warp.low = low < warp.low ? low : warp.low;
+    warp.high = high > warp.high ? high : warp.high;
+  }
+  return warp;
+}
+
+// key_list = false: the column's value is a key row, the row's a limit; true: the other way round.
+template <bool key_list>
+__device__ __forceinline__ bool tile_in_limit(int32_t column_value, int32_t row_value) {
+  return key_list ? row_value <= column_value : column_value <= row_value;
+}
+
+// Visibility of a step of 64 columns to a warp's rows, exactly: byte g of `any` is not 0 when some row may see some
+// column of group g; byte g of `all` is 255 when every row sees every column of it (rows of padding aside). `value` and
+// `bits` are the step's columns in shared memory; all lanes take part and agree.
+typedef struct {
+  uint32_t any, all;
+} tile_visibility;
+
+template <bool key_list>
+__device__ __forceinline__ tile_visibility tile_step_visibility(const int32_t *value, const uint32_t *bits,
+                                                                tile_warp_rows warp, int lane) {
+  int2 v = ((const int2 *)value)[lane];
+  uint2 b = ((const uint2 *)bits)[lane];
+  int32_t nearest = key_list ? warp.low : warp.high, farthest = key_list ? warp.high : warp.low;
+  bool any = ((b.x & warp.slots) != 0 && tile_in_limit<key_list>(v.x, nearest)) ||
+             ((b.y & warp.slots) != 0 && tile_in_limit<key_list>(v.y, nearest));
+  bool all = (b.x & b.y & warp.slots) == warp.slots && tile_in_limit<key_list>(v.x, farthest) &&
+             tile_in_limit<key_list>(v.y, farthest);
+  tile_visibility visibility = {gpu_ballot(any), gpu_ballot(all)};
+  return visibility;
+}
+__device__ __forceinline__ bool tile_group_any(tile_visibility visibility, int group) {
+  return (visibility.any >> (8 * group) & 255) != 0;
+}
+__device__ __forceinline__ bool tile_group_all(tile_visibility visibility, int group) {
+  return (visibility.all >> (8 * group) & 255) == 255;
+}
+
+// One element's test.
+template <bool key_list>
+__device__ __forceinline__ bool tile_visible(uint32_t column_bits, int32_t column_value, uint32_t slot_bit,
+                                             int32_t row_value) {
+  return (column_bits & slot_bit) != 0 && tile_in_limit<key_list>(column_value, row_value);
+}
+
+#endif
