@@ -16,6 +16,8 @@ typedef struct cuda_gemm_state cuda_gemm_state;    // linear.cu: cuBLASLt handle
 typedef struct cuda_dense_state cuda_dense_state;  // attention_cudnn.c: cuDNN handle and graphs
 typedef struct cuda_staging cuda_staging;          // memory.cu: page-locked ring
 
+#define CUDA_ROTARY_PAIRS 256  // head_dim up to 512
+
 typedef struct {
   ss_device base;
   int ordinal;
@@ -38,6 +40,9 @@ typedef struct {
   size_t optimizer_table_bytes;
   const ss_adamw_tensor *optimizer_seen;
   uint64_t optimizer_seen_hash;
+  // rotary.cu: the frequencies that it used last.
+  float rotary_frequencies[CUDA_ROTARY_PAIRS], rotary_theta;
+  int64_t rotary_half;
 } cuda_device;
 
 enum { CUDA_SCRATCH_INNER, CUDA_SCRATCH_OUTER };
