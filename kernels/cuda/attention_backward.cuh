@@ -60,16 +60,20 @@ __device__ __forceinline__ float backward_log2_sum(const attention_backward_argu
   return value == -INFINITY ? INFINITY : value * LOG2_E;
 }
 
-// Starts the copies of the values and bits of the columns at `column`, and of the indices at `next_column` (< 0: none).
+// Starts the copies of the values and bits of the columns at `column` (warps 0 and 1), and of the indices at
+// `next_column` (warp 2).
 __device__ __forceinline__ void backward_copy_columns(backward_columns *shared, int stage,
                                                       const attention_device_tiles &tiles, int64_t column,
                                                       int64_t next_column, int thread) {
-  tile_copy_words(shared->value[stage], tiles.column_value + column, TILE_COLUMNS, thread, BACKWARD_THREADS);
-  tile_copy_words(shared->bits[stage], tiles.column_bits + column, TILE_COLUMNS, thread - 32,
-                  BACKWARD_THREADS);
-  if (next_column >= 0)
-    tile_copy_words(shared->index[stage ^ 1], tiles.columns + next_column, TILE_COLUMNS, thread,
-                    BACKWARD_THREADS);
+  int first = thread % 32 * 4;
+  if (first >= TILE_COLUMNS)
+    return;
+  if (thread < 32)
+    gpu_copy_async(&shared->value[stage][first], tiles.column_value + column + first, true);
+  else if (thread < 64)
+    gpu_copy_async(&shared->bits[stage][first], tiles.column_bits + column + first, true);
+  else if (thread < 96)
+    gpu_copy_async(&shared->index[stage ^ 1][first], tiles.columns + next_column + first, true);
 }
 
 // Writes a warp's 16 x head_dim result, accumulator fragments times `scale`, to its rows: through 16 rows of shared

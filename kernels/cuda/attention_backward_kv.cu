@@ -183,15 +183,14 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 3 : 2)
     tile_visibility visibility = tile_step_visibility<true>(columns->value[stage], columns->bits[stage],
                                                             warp_rows, lane);
 #pragma unroll 1
-    for (int group = 0; group < TILE_COLUMNS / TILE_GROUP; ++group) {
-      if (!tile_group_any(visibility, group))
-        continue;
+    for (uint32_t groups = visibility.any; groups != 0; groups &= groups - 1) {
+      int group = tile_first_group(groups);
+      bool all = (visibility.all >> (8 * group) & 1) != 0;
       const unsigned char *group_q = step_q + group * (TILE_GROUP * head_dim * 2);
       int first = group * TILE_GROUP;
       kv_group<head_dim>(dk, dv, k, v, group_q, group_q + layout::tile, columns->value[stage] + first,
                          columns->bits[stage] + first, columns->log_sum_exp[stage] + first,
-                         columns->delta[stage] + first, tile_group_all(visibility, group), slot_bit, key,
-                         scale, lane);
+                         columns->delta[stage] + first, all, slot_bit, key, scale, lane);
     }
     if (more)
       kv_put(columns, stage ^ 1, staged, thread);

@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 4 : 2)
                                                                v, a.v_stride,
                                                                a.tiles.columns + tile.column_first, thread);
     backward_copy_columns(columns, 0, a.tiles, tile.column_first,
-                          n_step > 1 ? tile.column_first + TILE_COLUMNS : -1, thread);
+                          tile.column_first + (n_step > 1 ? TILE_COLUMNS : 0), thread);
   }
   gpu_copy_commit();
 
@@ -153,20 +153,20 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 4 : 2)
                                                                  a.v_stride, columns->index[stage ^ 1],
                                                                  thread);
       backward_copy_columns(columns, stage ^ 1, a.tiles, column,
-                            step + 2 < n_step ? column + TILE_COLUMNS : -1, thread);
+                            column + (step + 2 < n_step ? TILE_COLUMNS : 0), thread);
       gpu_copy_commit();
     }
     const unsigned char *step_k = shared + stage * layout::stage;
     tile_visibility visibility = tile_step_visibility<false>(columns->value[stage], columns->bits[stage],
                                                              warp_rows, lane);
 #pragma unroll 1
-    for (int group = 0; group < TILE_COLUMNS / TILE_GROUP; ++group) {
-      if (!tile_group_any(visibility, group))
-        continue;
+    for (uint32_t groups = visibility.any; groups != 0; groups &= groups - 1) {
+      int group = tile_first_group(groups);
+      bool all = (visibility.all >> (8 * group) & 1) != 0;
       const unsigned char *group_k = step_k + group * (TILE_GROUP * head_dim * 2);
       q_group<head_dim>(dq, q, dout, group_k, group_k + layout::tile,
                         columns->value[stage] + group * TILE_GROUP, columns->bits[stage] + group * TILE_GROUP,
-                        tile_group_all(visibility, group), slot_bit, limit, log_sum_exp, delta, scale, lane);
+                        all, slot_bit, limit, log_sum_exp, delta, scale, lane);
     }
   }
   gpu_sync_block();
