@@ -161,9 +161,10 @@ ss_status bench_parse(const ss_command_line *line, int argc, char **argv, gpt_co
 }
 
 static const char usage[] =
-    "usage: selfspan bench train|attention|decode [options]\n"
+    "usage: selfspan bench train|losses|attention|decode [options]\n"
     "\n"
     "  train      forward + backward + AdamW of a GPT shape: tokens/s, beside PyTorch with --peer\n"
+    "  losses     training losses against PyTorch's in fp32 and bf16, same start and data\n"
     "  attention  attention alone, forward and backward, under a mask: time, planning, checked against the "
     "CPU\n"
     "  decode     decoding steps over a long context, dense and at a visible fraction: tokens/s\n"
@@ -177,18 +178,21 @@ static const char usage[] =
     "  selfspan bench decode --device cpu --context 2048 --visible 0.1 --batch 8\n";
 
 ss_status ss_command_bench(int argc, char **argv, ss_error *error) {
-  static const char *const names[] = {"train", "attention", "decode"};
+  static const char *const names[] = {"train", "losses", "attention", "decode"};
   if (argc >= 2 && strcmp(argv[1], "train") == 0)
     return bench_train_command(argc - 1, argv + 1, error);
+  if (argc >= 2 && strcmp(argv[1], "losses") == 0)
+    return bench_losses_command(argc - 1, argv + 1, error);
   if (argc >= 2 && strcmp(argv[1], "attention") == 0)
     return bench_attention_command(argc - 1, argv + 1, error);
   if (argc >= 2 && strcmp(argv[1], "decode") == 0)
     return bench_decode_command(argc - 1, argv + 1, error);
   if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
     fputs(usage, stdout);
-    return argc < 2 ? ss_fail(error, SS_ERROR_USAGE, "expected train, attention or decode") : SS_OK;
+    return argc < 2 ? ss_fail(error, SS_ERROR_USAGE, "expected train, losses, attention or decode") : SS_OK;
   }
-  const char *nearest = ss_nearest(argv[1], names, 3);
-  return ss_fail(error, SS_ERROR_USAGE, "unknown benchmark '%s'%s%s%s; expected train, attention or decode",
-                 argv[1], nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
+  const char *nearest = ss_nearest(argv[1], names, 4);
+  return ss_fail(error, SS_ERROR_USAGE,
+                 "unknown benchmark '%s'%s%s%s; expected train, losses, attention or decode", argv[1],
+                 nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
 }

@@ -64,6 +64,7 @@ typedef struct {
 ss_status bench_measure_ceiling(ss_device *device, bench_ceiling *out, ss_error *error);
 
 ss_status bench_attention_command(int argc, char **argv, ss_error *error);
+ss_status bench_losses_command(int argc, char **argv, ss_error *error);
 ss_status bench_train_command(int argc, char **argv, ss_error *error);
 ss_status bench_decode_command(int argc, char **argv, ss_error *error);
 
