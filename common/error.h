@@ -4,6 +4,10 @@
 #ifndef SELFSPAN_COMMON_ERROR_H
 #define SELFSPAN_COMMON_ERROR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #if defined(__GNUC__)
 #define SS_PRINTF(format_index, first_argument) __attribute__((format(printf, format_index, first_argument)))
 #else
@@ -50,5 +54,9 @@ void ss_error_clear(ss_error *error);
     if (try_status_ != SS_OK)             \
       return try_status_;                 \
   } while (0)
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
