@@ -45,7 +45,7 @@ typedef struct {
   const uint32_t *bits;        // [64]
 } forward_step;
 
-// Attends to `count` groups of a step together. Bit i of `partial`: group[i] needs the test of every element.
+// Attends to `count` groups of a step together. Bit 8g of `partial`: group g needs the test of every element.
 template <int head_dim, int count>
 __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_step step,
                                        const int group[count], uint32_t partial, float scale_log2, int lane) {
@@ -68,7 +68,7 @@ __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_ste
   if (partial) {
 #pragma unroll
     for (int i = 0; i < count; ++i)
-      if (partial >> i & 1) {
+      if (partial >> 8 * group[i] & 1) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           int column = group[i] * 16 + half * 8 + lane % 4 * 2;
@@ -138,29 +138,23 @@ template <int head_dim>
 __device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forward_step step,
                                             tile_warp_rows warp, float scale_log2, int lane) {
   tile_visibility visibility = tile_step_visibility<false>(step.columns, step.bits, warp, lane);
-  uint32_t any = 0, partial = 0;  // bit g: group g
-#pragma unroll
-  for (int g = 0; g < TILE_COLUMNS / TILE_GROUP; ++g) {
-    any |= (uint32_t)tile_group_any(visibility, g) << g;
-    partial |= (uint32_t)!tile_group_all(visibility, g) << g;
-  }
-  if (any == 15) {
+  uint32_t any = visibility.any, partial = any & ~visibility.all;
+  if (any == TILE_ALL_GROUPS) {
     const int group[4] = {0, 1, 2, 3};
     attend<head_dim, 4>(rows, step, group, partial, scale_log2, lane);
     return;
   }
   while (any & (any - 1)) {
-    int first = __ffs((int)any) - 1;
+    int first = tile_first_group(any);
     any &= any - 1;
-    int second = __ffs((int)any) - 1;
+    int second = tile_first_group(any);
     any &= any - 1;
     const int group[2] = {first, second};
-    attend<head_dim, 2>(rows, step, group, (partial >> first & 1) | (partial >> second & 1) << 1, scale_log2,
-                        lane);
+    attend<head_dim, 2>(rows, step, group, partial, scale_log2, lane);
   }
   if (any) {
-    const int group[1] = {__ffs((int)any) - 1};
-    attend<head_dim, 1>(rows, step, group, partial >> group[0] & 1, scale_log2, lane);
+    const int group[1] = {tile_first_group(any)};
+    attend<head_dim, 1>(rows, step, group, partial, scale_log2, lane);
   }
 }
 
@@ -171,15 +165,6 @@ __device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forwar
 #define FORWARD_STAGE_BYTES(head_dim) (2 * TILE_COLUMNS * (head_dim)*2)
 #define FORWARD_SHARED_BYTES(head_dim, stages) \
   ((stages)*FORWARD_STAGE_BYTES(head_dim) + FORWARD_INDEX_SLOTS(stages) * FORWARD_INDEX_BYTES)
-
-// Starts copying the indices and bits of a step, by the first warp.
-__device__ __forceinline__ void copy_indices(unsigned char *slot, const int32_t *columns,
-                                             const uint32_t *bits, int thread) {
-  if (thread < 16)
-    gpu_copy_async(slot + thread * 16, columns + thread * 4, true);
-  else if (thread < 32)
-    gpu_copy_async(slot + thread * 16, bits + (thread - 16) * 4, true);
-}
 
 template <int head_dim, int tile_rows, int stages, int blocks>
 __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kernel(forward_arguments a) {
@@ -195,8 +180,10 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   const int32_t *tile_row = a.tiles.rows + first_row;
   attention_tile tile = a.tiles.tiles[tile_index];
   int n_step = tile.n_column / TILE_COLUMNS;
-  const int32_t *columns = a.tiles.columns + tile.column_first;
-  const uint32_t *column_bits = a.tiles.column_bits + tile.column_first;
+  // The first warp copies the indices: 16 lanes the columns, 16 their bits.
+  const void *lane_indices = thread < 16 ? (const void *)(a.tiles.columns + tile.column_first + thread * 4)
+                                         : (const void *)(a.tiles.column_bits + tile.column_first +
+                                                          (thread - 16) * 4);
   const gpu_bf16 *k = a.k + (head / a.heads_a_kv_head) * head_dim;
   const gpu_bf16 *v = a.v + (head / a.heads_a_kv_head) * head_dim;
 
@@ -207,9 +194,10 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
                                        &limit);
   tile_gather<head_dim, tile_rows, n_thread>(shared + (stages - 1) * stage_bytes, a.q + head * head_dim,
                                              a.q_stride, tile_row, thread);
-  for (int s = 0; s < 2 * stages - 2 && s < n_step; ++s)
-    copy_indices(indices + s * FORWARD_INDEX_BYTES, columns + s * TILE_COLUMNS,
-                 column_bits + s * TILE_COLUMNS, thread);
+  if (thread < 32)
+    for (int s = 0; s < 2 * stages - 2 && s < n_step; ++s)
+      gpu_copy_async(indices + s * FORWARD_INDEX_BYTES + thread * 16,
+                     (const int32_t *)lane_indices + s * TILE_COLUMNS, true);
   gpu_copy_commit();
   gpu_copy_wait<0>();
   gpu_sync_block();
@@ -251,9 +239,9 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
                                                                                          FORWARD_INDEX_BYTES),
                                                          thread);
     }
-    if (next_indices < n_step)
-      copy_indices(indices + next_indices % index_slots * FORWARD_INDEX_BYTES,
-                   columns + next_indices * TILE_COLUMNS, column_bits + next_indices * TILE_COLUMNS, thread);
+    if (thread < 32 && next_indices < n_step)
+      gpu_copy_async(indices + next_indices % index_slots * FORWARD_INDEX_BYTES + thread * 16,
+                     (const int32_t *)lane_indices + next_indices * TILE_COLUMNS, true);
     gpu_copy_commit();
     const unsigned char *stage = shared + s % stages * stage_bytes;
     const unsigned char *index = indices + s % index_slots * FORWARD_INDEX_BYTES;

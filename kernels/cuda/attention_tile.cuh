@@ -40,48 +40,51 @@ __device__ __forceinline__ int tile_block(int lane_offset, int row_block, int va
 }
 
 // --- gathers ---
-// Starts copying rows[0, n_row) of one head to a tile, by n_thread threads; -1 gives a row of zeros. `matrix` is the
-// head's first value in row 0. The lanes of a warp take neighbouring chunks of a row.
+// Starts copying rows[0, n_row) of one or two matrices to tiles, by n_thread threads; -1 gives a row of zeros. `a`, `b`: one
+// head's first value in row 0; strides in elements, below 2^31. The lanes of a warp take neighbouring chunks of a row;
+// the swizzle is the same in all passes of a lane, so that only the indices and the addresses are worked out a step.
+template <int head_dim, int n_row, int n_thread, bool pair>
+__device__ __forceinline__ void tile_gather_rows(unsigned char *tile_a, const gpu_bf16 *a, int64_t a_stride,
+                                                 unsigned char *tile_b, const gpu_bf16 *b, int64_t b_stride,
+                                                 const int32_t *rows, int thread) {
+  constexpr int chunks = head_dim / 8, rows_a_pass = n_thread / chunks;
+  constexpr int passes = n_row > rows_a_pass ? n_row / rows_a_pass : 1;
+  static_assert(n_thread % chunks == 0 && rows_a_pass % 8 == 0, "all passes share the swizzle");
+  static_assert(n_row % rows_a_pass == 0 || n_row < rows_a_pass, "all passes are whole");
+  int row = (int)((unsigned)thread / chunks), chunk = (int)((unsigned)thread % chunks);
+  if (n_row < rows_a_pass && row >= n_row)
+    return;
+  int offset = tile_offset<head_dim>(row, chunk);
+  int32_t index[passes];
+#pragma unroll
+  for (int pass = 0; pass < passes; ++pass)
+    index[pass] = rows[row + pass * rows_a_pass];
+#pragma unroll
+  for (int pass = 0; pass < passes; ++pass) {
+    uint64_t source = (uint32_t)(index[pass] < 0 ? 0 : index[pass]);
+    int shared = offset + pass * (rows_a_pass * head_dim * 2);
+    gpu_copy_async(tile_a + shared,
+                   (const unsigned char *)(a + chunk * 8) + source * (uint32_t)(a_stride * 2),
+                   index[pass] != -1);
+    if (pair)
+      gpu_copy_async(tile_b + shared,
+                     (const unsigned char *)(b + chunk * 8) + source * (uint32_t)(b_stride * 2),
+                     index[pass] != -1);
+  }
+}
 template <int head_dim, int n_row, int n_thread>
 __device__ __forceinline__ void tile_gather(unsigned char *tile, const gpu_bf16 *matrix, int64_t stride,
                                             const int32_t *rows, int thread) {
-  constexpr int chunks = head_dim / 8;
-#pragma unroll
-  for (int first = 0; first < n_row * chunks; first += n_thread) {
-    int i = first + thread;
-    if (n_row * chunks % n_thread != 0 && i >= n_row * chunks)
-      break;
-    int row = i / chunks, chunk = i % chunks;
-    int32_t index = rows[row];
-    const gpu_bf16 *source = matrix + (index < 0 ? 0 : index) * stride + chunk * 8;
-    gpu_copy_async(tile + tile_offset<head_dim>(row, chunk), source, index >= 0);
-  }
+  tile_gather_rows<head_dim, n_row, n_thread, false>(tile, matrix, stride, tile, matrix, stride, rows,
+                                                     thread);
 }
 // The same rows of two matrices: the indices are read once.
 template <int head_dim, int n_row, int n_thread>
 __device__ __forceinline__ void tile_gather_pair(unsigned char *tile_a, const gpu_bf16 *a, int64_t a_stride,
                                                  unsigned char *tile_b, const gpu_bf16 *b, int64_t b_stride,
                                                  const int32_t *rows, int thread) {
-  constexpr int chunks = head_dim / 8;
-#pragma unroll
-  for (int first = 0; first < n_row * chunks; first += n_thread) {
-    int i = first + thread;
-    if (n_row * chunks % n_thread != 0 && i >= n_row * chunks)
-      break;
-    int row = i / chunks, chunk = i % chunks, offset = tile_offset<head_dim>(row, chunk);
-    int32_t index = rows[row];
-    int64_t source = index < 0 ? 0 : index;
-    gpu_copy_async(tile_a + offset, a + source * a_stride + chunk * 8, index >= 0);
-    gpu_copy_async(tile_b + offset, b + source * b_stride + chunk * 8, index >= 0);
-  }
+  tile_gather_rows<head_dim, n_row, n_thread, true>(tile_a, a, a_stride, tile_b, b, b_stride, rows, thread);
 }
-// Starts copying `count` (a multiple of 4) 32-bit values; thread counts from 0.
-__device__ __forceinline__ void tile_copy_words(void *shared, const void *global, int count, int thread,
-                                                int n_thread) {
-  for (int i = thread; i < count / 4; i += n_thread)
-    gpu_copy_async((unsigned char *)shared + i * 16, (const unsigned char *)global + i * 16, true);
-}
-
 // --- visibility ---
 // The 16 rows of a warp: a row's slot as a bit (0 for a row of padding, which sees nothing), and over the warp's real
 // rows the slots and the smallest and largest value.
@@ -115,12 +118,13 @@ __device__ __forceinline__ bool tile_in_limit(int32_t column_value, int32_t row_
   return key_list ? row_value <= column_value : column_value <= row_value;
 }
 
-// Visibility of a step of 64 columns to a warp's rows, exactly: byte g of `any` is not 0 when some row may see some
-// column of group g; byte g of `all` is 255 when every row sees every column of it (rows of padding aside). `value` and
-// `bits` are the step's columns in shared memory; all lanes take part and agree.
+// Visibility of a step of 64 columns to a warp's rows, exactly: bit 8g of `any` is set when some row may see some
+// column of group g, bit 8g of `all` when every row sees every column of it (rows of padding aside). `value` and `bits`
+// are the step's columns in shared memory; all lanes take part and agree.
 typedef struct {
   uint32_t any, all;
 } tile_visibility;
+#define TILE_ALL_GROUPS 0x01010101u  // every group of a step
 
 template <bool key_list>
 __device__ __forceinline__ tile_visibility tile_step_visibility(const int32_t *value, const uint32_t *bits,
@@ -128,18 +132,21 @@ __device__ __forceinline__ tile_visibility tile_step_visibility(const int32_t *v
   int2 v = ((const int2 *)value)[lane];
   uint2 b = ((const uint2 *)bits)[lane];
   int32_t nearest = key_list ? warp.low : warp.high, farthest = key_list ? warp.high : warp.low;
-  bool any = ((b.x & warp.slots) != 0 && tile_in_limit<key_list>(v.x, nearest)) ||
-             ((b.y & warp.slots) != 0 && tile_in_limit<key_list>(v.y, nearest));
-  bool all = (b.x & b.y & warp.slots) == warp.slots && tile_in_limit<key_list>(v.x, farthest) &&
+  // No short circuits: a branch costs more than the tests.
+  bool any = ((b.x & warp.slots) != 0 & tile_in_limit<key_list>(v.x, nearest)) |
+             ((b.y & warp.slots) != 0 & tile_in_limit<key_list>(v.y, nearest));
+  bool all = (b.x & b.y & warp.slots) == warp.slots & tile_in_limit<key_list>(v.x, farthest) &
              tile_in_limit<key_list>(v.y, farthest);
-  tile_visibility visibility = {gpu_ballot(any), gpu_ballot(all)};
+  uint32_t any_lanes = gpu_ballot(any), other_lanes = gpu_ballot(!all);  // group g: lanes [8g, 8g + 8)
+  any_lanes |= any_lanes >> 4, other_lanes |= other_lanes >> 4;
+  any_lanes |= any_lanes >> 2, other_lanes |= other_lanes >> 2;
+  any_lanes |= any_lanes >> 1, other_lanes |= other_lanes >> 1;
+  tile_visibility visibility = {any_lanes & TILE_ALL_GROUPS, ~other_lanes & TILE_ALL_GROUPS};
   return visibility;
 }
-__device__ __forceinline__ bool tile_group_any(tile_visibility visibility, int group) {
-  return (visibility.any >> (8 * group) & 255) != 0;
-}
-__device__ __forceinline__ bool tile_group_all(tile_visibility visibility, int group) {
-  return (visibility.all >> (8 * group) & 255) == 255;
+// The first group of a set that is not empty.
+__device__ __forceinline__ int tile_first_group(uint32_t groups) {
+  return (__ffs((int)groups) - 1) >> 3;
 }
 
 // One element's test.
