@@ -156,7 +156,8 @@ typedef struct {
   ss_status (*linear_activation_forward)(ss_device *, ss_activation_kind, ss_tensor out, ss_tensor pre,
                                          ss_tensor in, ss_tensor weight, ss_tensor bias);
   // The way back from the linear that reads an activation (in = activation(pre)): dweight and dbias as in
-  // linear_backward, dpre [n,F or 2F] (=) the gradient before the activation. scratch [n,F] may be overwritten.
+  // linear_backward, dpre [n,F or 2F] (=) the gradient before the activation. scratch [n,F] may be overwritten; with GELU
+  // it may be dpre itself.
   ss_status (*linear_activation_backward)(ss_device *, ss_activation_kind, ss_tensor dpre, ss_tensor dweight,
                                           ss_tensor dbias, ss_tensor dout, ss_tensor in, ss_tensor weight,
                                           ss_tensor pre, ss_tensor scratch);
@@ -214,7 +215,8 @@ struct ss_device {
   const ss_ops *ops;
   ss_error error;
   ss_dtype compute;       // T
-  char description[256];  // what runs: "cpu, 2 threads, OpenBLAS SkylakeX, AVX-512"
+  bool synchronous;       // ops are done when they return, and device memory is the host's: the CPU
+  char description[256];  // what runs: "cpu, fp32, 2 threads, OpenBLAS SkylakeX, AVX-512"
 };
 
 typedef enum { SS_PRECISION_FP32, SS_PRECISION_TF32, SS_PRECISION_BF16 } ss_precision;

@@ -260,7 +260,7 @@ static ss_status load_model(ss_hdf5 *file, ss_device *device, bool trainable, co
   SS_TRY(check_parameters(file, &meta->model, error));
   gpt *model = NULL;
   SS_TRY(gpt_create(&model, device, &meta->model, trainable, error));
-  ss_status status = load_group(file, GROUP_PARAMETERS, model, model->parameters, error);
+  ss_status status = load_group(file, GROUP_PARAMETERS, model, gpt_parameters(model), error);
   if (status != SS_OK)
     gpt_free(model);
   else
@@ -314,7 +314,7 @@ ss_status checkpoint_load_parameters(const char *path, gpt *model, ss_error *err
   if (status == SS_OK)
     status = check_group(file, GROUP_PARAMETERS, model, error);
   if (status == SS_OK)
-    status = load_group(file, GROUP_PARAMETERS, model, model->parameters, error);
+    status = load_group(file, GROUP_PARAMETERS, model, gpt_parameters(model), error);
   ss_hdf5_close(file);
   return status;
 }

@@ -43,14 +43,18 @@ ss_status gpt_check_rows(const gpt *model, int64_t n_row, const int32_t *tokens,
   return SS_OK;
 }
 
-ss_status gpt_embed(gpt *model, const int32_t *tokens, const int32_t *positions, ss_error *error) {
+ss_status gpt_upload_rows(gpt *model, const int32_t *tokens, const int32_t *positions, ss_error *error) {
   gpt_workspace *work = &model->workspace;
-  ss_tensor sum = work->layers[0].sum1;
-  size_t bytes = (size_t)sum.rows * sizeof(int32_t);
+  size_t bytes = (size_t)work->tokens.cols * sizeof(int32_t);
   SS_OP(model->device, error, upload, work->tokens.data, tokens, bytes);
   SS_OP(model->device, error, upload, work->positions.data, positions, bytes);
-  SS_OP(model->device, error, embedding_forward, sum, work->tokens, work->positions,
-        gpt_weight(model, model->wte), gpt_weight(model, model->wpe));
+  return SS_OK;
+}
+
+ss_status gpt_embed(gpt *model, ss_error *error) {
+  gpt_workspace *work = &model->workspace;
+  SS_OP(model->device, error, embedding_forward, work->layers[0].sum1, work->tokens, work->positions,
+        gpt_master(model, model->wte), gpt_master(model, model->wpe));
   return SS_OK;
 }
 
@@ -62,8 +66,8 @@ ss_status gpt_layer_qkv(gpt *model, int64_t index, const gpt_layer_activations *
   ss_tensor x = previous ? previous->sum2 : layer->sum1;
   ss_tensor branch = previous ? work->branch : gpt_no_tensor();
   SS_OP(model->device, error, norm_forward, (ss_norm_kind)config->norm, layer->norm1, layer->sum1,
-        layer->statistics1, x, branch, gpt_weight(model, block->norm1_weight),
-        gpt_weight(model, block->norm1_bias), (float)config->norm_epsilon);
+        layer->statistics1, x, branch, gpt_master(model, block->norm1_weight),
+        gpt_master(model, block->norm1_bias), (float)config->norm_epsilon);
   SS_OP(model->device, error, linear_forward, layer->qkv, layer->norm1, gpt_weight(model, block->qkv_weight),
         gpt_weight(model, block->qkv_bias));
   if (config->position == GPT_POSITION_ROTARY) {
@@ -82,12 +86,11 @@ ss_status gpt_layer_finish(gpt *model, int64_t index, const gpt_layer_activation
   SS_OP(model->device, error, linear_forward, branch, layer->attention, gpt_weight(model, block->proj_weight),
         gpt_weight(model, block->proj_bias));
   SS_OP(model->device, error, norm_forward, (ss_norm_kind)config->norm, layer->norm2, layer->sum2,
-        layer->statistics2, layer->sum1, branch, gpt_weight(model, block->norm2_weight),
-        gpt_weight(model, block->norm2_bias), (float)config->norm_epsilon);
-  SS_OP(model->device, error, linear_forward, layer->up, layer->norm2, gpt_weight(model, block->up_weight),
+        layer->statistics2, layer->sum1, branch, gpt_master(model, block->norm2_weight),
+        gpt_master(model, block->norm2_bias), (float)config->norm_epsilon);
+  SS_OP(model->device, error, linear_activation_forward, (ss_activation_kind)config->activation,
+        layer->activation, layer->up, layer->norm2, gpt_weight(model, block->up_weight),
         gpt_weight(model, block->up_bias));
-  SS_OP(model->device, error, activation_forward, (ss_activation_kind)config->activation, layer->activation,
-        layer->up);
   SS_OP(model->device, error, linear_forward, branch, layer->activation,
         gpt_weight(model, block->down_weight), gpt_weight(model, block->down_bias));
   return SS_OK;
@@ -97,23 +100,37 @@ ss_status gpt_final_norm(gpt *model, const gpt_layer_activations *last, ss_error
   gpt_workspace *work = &model->workspace;
   SS_OP(model->device, error, norm_forward, (ss_norm_kind)model->config.norm, work->final_norm,
         work->final_sum, work->final_statistics, last->sum2, ss_rows(work->branch, 0, last->sum2.rows),
-        gpt_weight(model, model->norm_weight), gpt_weight(model, model->norm_bias),
+        gpt_master(model, model->norm_weight), gpt_master(model, model->norm_bias),
         (float)model->config.norm_epsilon);
   return SS_OK;
 }
 
-ss_status gpt_forward(gpt *model, const gpt_batch *batch, bool backward, ss_error *error) {
+ss_status gpt_norm_again(gpt *model, int64_t index, int which, ss_error *error) {
+  const gpt_config *config = &model->config;
+  const gpt_block *block = &model->blocks[index];
+  const gpt_layer_activations *layer = &model->workspace.layers[index];
+  ss_tensor sum = which == 1 ? layer->sum1 : layer->sum2;
+  SS_OP(model->device, error, norm_forward, (ss_norm_kind)config->norm,
+        which == 1 ? layer->norm1 : layer->norm2, sum, which == 1 ? layer->statistics1 : layer->statistics2,
+        sum, gpt_no_tensor(), gpt_master(model, which == 1 ? block->norm1_weight : block->norm2_weight),
+        gpt_master(model, which == 1 ? block->norm1_bias : block->norm2_bias), (float)config->norm_epsilon);
+  return SS_OK;
+}
+
+ss_status gpt_forward(gpt *model, ss_error *error) {
   gpt_workspace *work = &model->workspace;
-  SS_OP(model->device, error, attention_plan, &model->plan, batch->views, batch->n_view, batch->ranges,
-        batch->n_range, batch->n_row, backward);
-  SS_TRY(gpt_embed(model, batch->tokens, batch->positions, error));
+  ss_device *device = model->device;
+  SS_TRY(gpt_refresh_copy(model, error));
+  SS_TRY(gpt_embed(model, error));
   const gpt_layer_activations *previous = NULL;
   for (int64_t index = 0; index < model->config.n_layer; ++index) {
     const gpt_layer_activations *layer = &work->layers[index];
+    device->ops->range_push(device, "layer forward");
     SS_TRY(gpt_layer_qkv(model, index, previous, error));
-    SS_OP(model->device, error, attention_forward, model->plan, gpt_attention_shape(model), layer->attention,
+    SS_OP(device, error, attention_forward, model->plan, gpt_attention_shape(model), layer->attention,
           layer->log_sum_exp, gpt_q(model, layer->qkv), gpt_k(model, layer->qkv), gpt_v(model, layer->qkv));
     SS_TRY(gpt_layer_finish(model, index, layer, error));
+    device->ops->range_pop(device);
     previous = layer;
   }
   return gpt_final_norm(model, previous, error);
@@ -124,8 +141,11 @@ ss_status gpt_forward_logits(gpt *model, const gpt_batch *batch, float *logits, 
                         error));
   gpt_workspace_request request = {batch->n_row, false, false, batch->n_row, false};
   SS_TRY(gpt_workspace_prepare(model, &request, error));
-  SS_TRY(gpt_forward(model, batch, false, error));
   gpt_workspace *work = &model->workspace;
+  SS_OP(model->device, error, attention_plan, &model->plan, batch->views, batch->n_view, batch->ranges,
+        batch->n_range, batch->n_row, false);
+  SS_TRY(gpt_upload_rows(model, batch->tokens, batch->positions, error));
+  SS_TRY(gpt_forward(model, error));
   SS_OP(model->device, error, linear_forward, work->logits, work->final_norm, gpt_weight(model, model->wte),
         gpt_no_tensor());
   SS_OP(model->device, error, download, logits, work->logits.data,

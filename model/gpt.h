@@ -1,5 +1,6 @@
 // A GPT as one block with switches (norm, positions, MLP, biases, KV heads), so that GPT-2 and Llama-style
-// models are configurations of the same code. Tied embeddings. fp32 on the CPU.
+// models are configurations of the same code. Tied embeddings. Parameters are fp32; a device that computes in bf16
+// reads a copy of them in bf16.
 //
 // Block: h = h + proj(attention(norm1(h))); h = h + mlp(norm2(h)).
 // GPT-2: layer norm, learned positions, GELU, biases. Llama: RMS norm, rotary, SwiGLU, no biases.
@@ -60,8 +61,13 @@ ss_device *gpt_device(const gpt *model);
 int32_t gpt_n_parameter_tensor(const gpt *model);
 const gpt_parameter *gpt_parameter_table(const gpt *model);
 int64_t gpt_n_parameter(const gpt *model);  // elements in all
-float *gpt_parameters(const gpt *model);    // device address of the flat buffer
-float *gpt_gradients(const gpt *model);     // NULL unless trainable
+// Device address of the flat buffer. Whoever asks may write: the model's compute copy counts as outdated from then
+// until its next use, and writes after that need another call.
+float *gpt_parameters(gpt *model);
+float *gpt_gradients(const gpt *model);  // NULL unless trainable
+// The parameters as matrix products read them: bf16 at the same offsets, NULL when the device computes in fp32. Who
+// keeps it equal to the parameters himself (the optimizer) need not call gpt_parameters again.
+void *gpt_compute_copy(gpt *model);
 // Index of a parameter by name, -1 when there is none.
 int32_t gpt_find_parameter(const gpt *model, const char *name);
 
@@ -90,6 +96,29 @@ typedef struct {
 // Activations are kept in the model's own workspace, grown on demand.
 ss_status gpt_train_step(gpt *model, const gpt_batch *batch, bool backward, double loss_scale, gpt_loss *loss,
                          ss_error *error);
+
+// The same in three parts, so that the host prepares the next batch while the device computes this one:
+//   stage    checks a batch and enqueues its upload; it may come between run and collect of the batch before. The
+//            batch's arrays may be reused afterwards. A batch staged before and not run is forgotten.
+//   run      enqueues forward, loss, backward and the download of the losses
+//   collect  waits, and sums the losses of the batch that ran
+// Everything else that computes with the model (another step, inference) forgets the staged batch: gpt_is_staged.
+ss_status gpt_stage(gpt *model, const gpt_batch *batch, bool backward, ss_error *error);
+bool gpt_is_staged(const gpt *model);
+ss_status gpt_run(gpt *model, double loss_scale, ss_error *error);
+ss_status gpt_collect(gpt *model, gpt_loss *loss, ss_error *error);
+
+// Recomputation: norms' and activations' outputs are computed again in the backward pass instead of being kept.
+// The same results for less memory; off at first.
+void gpt_set_recompute(gpt *model, bool recompute);
+// Bytes of activations for `n_row` rows (tokens) on a device that computes in `compute`.
+size_t gpt_activation_bytes(const gpt_config *config, ss_dtype compute, bool recompute, bool backward,
+                            int64_t n_row);
+// Bytes of parameters, gradients (trainable) and the compute copy.
+size_t gpt_parameter_bytes(const gpt *model);
+// Allocates the activations of batches up to n_row rows at once. Too many for the device's memory is an error that
+// names how many fit.
+ss_status gpt_reserve(gpt *model, int64_t n_row, bool backward, ss_error *error);
 ss_status gpt_zero_gradients(gpt *model, ss_error *error);
 
 // Logits [n, V] of the same forward, for tests and import checks; host array of n_row * V floats.

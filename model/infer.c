@@ -1,5 +1,6 @@
 // Inference over a KV cache: prefill and decoding are the same call with other views.
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/memory.h"
 #include "model/gpt_private.h"
@@ -15,7 +16,7 @@ ss_status gpt_cache_create(gpt_cache **out, gpt *model, int64_t n_slot, int64_t 
   cache->model = model;
   cache->n_row = n_slot * slot_rows;
   size_t bytes = (size_t)cache->n_row * (size_t)gpt_cache_bytes_per_row(cache);
-  if (model->device->ops->allocate(model->device, (void **)&cache->data, bytes, "the KV cache") != SS_OK) {
+  if (model->device->ops->allocate(model->device, &cache->data, bytes, "the KV cache") != SS_OK) {
     free(cache);
     return ss_device_error(model->device, error);
   }
@@ -32,13 +33,25 @@ void gpt_cache_free(gpt_cache *cache) {
 
 int64_t gpt_cache_bytes_per_row(const gpt_cache *cache) {
   const gpt_config *config = &cache->model->config;
-  return 2 * config->n_layer * gpt_kv_width(config) * (int64_t)sizeof(float);
+  return 2 * config->n_layer * gpt_kv_width(config) * (int64_t)ss_dtype_size(cache->model->device->compute);
 }
 
 // K (which == 0) or V (1) of a layer: [n_row, n_kv_head * head_dim].
 static ss_tensor cache_slab(const gpt_cache *cache, int64_t layer, int64_t which) {
   int64_t width = gpt_kv_width(&cache->model->config);
-  return ss_matrix(cache->data + (2 * layer + which) * cache->n_row * width, cache->n_row, width);
+  ss_dtype dtype = cache->model->device->compute;
+  size_t slab_bytes = (size_t)(cache->n_row * width) * ss_dtype_size(dtype);
+  return ss_matrix_of((char *)cache->data + (size_t)(2 * layer + which) * slab_bytes, cache->n_row, width,
+                      dtype);
+}
+
+// Round to nearest even; a NaN stays one.
+static uint16_t bf16_of(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if (value != value)
+    return (uint16_t)(bits >> 16 | 0x40);
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 ss_status gpt_cache_fill(gpt_cache *cache, int64_t first_row, int64_t n_row, float value, ss_error *error) {
@@ -46,16 +59,20 @@ ss_status gpt_cache_fill(gpt_cache *cache, int64_t first_row, int64_t n_row, flo
     return ss_fail(error, SS_ERROR_LIMIT, "cache rows %lld + %lld, expected rows below %lld",
                    (long long)first_row, (long long)n_row, (long long)cache->n_row);
   int64_t count = n_row * gpt_kv_width(&cache->model->config);
-  float *host = NULL;
-  SS_TRY(ss_allocate(&host, count, sizeof *host, "cache rows", error));
-  for (int64_t i = 0; i < count; ++i)
-    host[i] = value;
   ss_device *device = cache->model->device;
+  size_t size = ss_dtype_size(device->compute);
+  void *host = NULL;
+  SS_TRY(ss_allocate(&host, count, size, "cache rows", error));
+  for (int64_t i = 0; i < count; ++i)
+    if (device->compute == SS_BF16)
+      ((uint16_t *)host)[i] = bf16_of(value);
+    else
+      ((float *)host)[i] = value;
   ss_status status = SS_OK;
   for (int64_t layer = 0; layer < cache->model->config.n_layer && status == SS_OK; ++layer)
     for (int64_t which = 0; which < 2 && status == SS_OK; ++which) {
       ss_tensor rows = ss_rows(cache_slab(cache, layer, which), first_row, n_row);
-      if (device->ops->upload(device, rows.data, host, (size_t)count * sizeof(float)) != SS_OK)
+      if (device->ops->upload(device, rows.data, host, (size_t)count * size) != SS_OK)
         status = ss_device_error(device, error);
     }
   free(host);
@@ -169,7 +186,9 @@ ss_status gpt_infer(gpt *model, gpt_cache *cache, const gpt_inference_batch *bat
   if (batch->n_logit_row > 0)
     SS_OP(model->device, error, upload, work->logit_rows.data, batch->logit_rows,
           (size_t)batch->n_logit_row * sizeof(int32_t));
-  SS_TRY(gpt_embed(model, batch->tokens, batch->positions, error));
+  SS_TRY(gpt_upload_rows(model, batch->tokens, batch->positions, error));
+  SS_TRY(gpt_refresh_copy(model, error));
+  SS_TRY(gpt_embed(model, error));
   const gpt_layer_activations *last = NULL;
   SS_TRY(run_layers(model, cache, last_rows, batch->n_logit_row, &last, error));
   if (batch->n_logit_row == 0)

@@ -93,6 +93,11 @@ ss_status gpt_create(gpt **out, ss_device *device, const gpt_config *config, boo
   if (status == SS_OK &&
       device->ops->allocate(device, (void **)&model->parameters, bytes, "parameters") != SS_OK)
     status = ss_device_error(device, error);
+  if (status == SS_OK && device->compute == SS_BF16 &&
+      device->ops->allocate(device, &model->compute_copy, (size_t)model->n_parameter * 2,
+                            "parameters in bf16") != SS_OK)
+    status = ss_device_error(device, error);
+  model->copy_stale = true;
   if (status == SS_OK && trainable &&
       device->ops->allocate(device, (void **)&model->gradients, bytes, "gradients") != SS_OK)
     status = ss_device_error(device, error);
@@ -109,6 +114,7 @@ void gpt_free(gpt *model) {
     return;
   ss_device *device = model->device;
   gpt_workspace_free(model);
+  gpt_flights_free(model);
   if (model->plan)
     device->ops->attention_plan_free(device, model->plan);
   if (model->plan_last)
@@ -117,6 +123,8 @@ void gpt_free(gpt *model) {
     device->ops->release(device, model->parameters);
   if (model->gradients)
     device->ops->release(device, model->gradients);
+  if (model->compute_copy)
+    device->ops->release(device, model->compute_copy);
   free(model->last_views);
   free(model->table);
   free(model->blocks);
@@ -150,6 +158,7 @@ ss_status gpt_initialize(gpt *model, uint64_t seed, ss_error *error) {
     most = count > most ? count : most;
   }
   SS_TRY(ss_allocate(&host, most, sizeof *host, "initial parameters", error));
+  model->copy_stale = true;
   ss_status status = SS_OK;
   for (int32_t index = 0; index < model->n_parameter_tensor && status == SS_OK; ++index) {
     const gpt_parameter *parameter = &model->table[index];
@@ -170,18 +179,32 @@ ss_status gpt_initialize(gpt *model, uint64_t seed, ss_error *error) {
   return status;
 }
 
-static ss_tensor table_tensor(const gpt *model, float *base, int32_t index) {
+static ss_tensor table_tensor(const gpt *model, void *base, int32_t index, ss_dtype dtype) {
   if (index < 0 || !base)
     return gpt_no_tensor();
   const gpt_parameter *parameter = &model->table[index];
-  return ss_matrix(base + parameter->offset, parameter->rows, parameter->cols);
+  return ss_matrix_of((char *)base + (size_t)parameter->offset * ss_dtype_size(dtype), parameter->rows,
+                      parameter->cols, dtype);
 }
 
 ss_tensor gpt_weight(const gpt *model, int32_t index) {
-  return table_tensor(model, model->parameters, index);
+  return model->compute_copy ? table_tensor(model, model->compute_copy, index, SS_BF16)
+                             : gpt_master(model, index);
+}
+ss_tensor gpt_master(const gpt *model, int32_t index) {
+  return table_tensor(model, model->parameters, index, SS_F32);
 }
 ss_tensor gpt_gradient(const gpt *model, int32_t index) {
-  return table_tensor(model, model->gradients, index);
+  return table_tensor(model, model->gradients, index, SS_F32);
+}
+
+ss_status gpt_refresh_copy(gpt *model, ss_error *error) {
+  if (!model->compute_copy || !model->copy_stale)
+    return SS_OK;
+  for (int32_t index = 0; index < model->n_parameter_tensor; ++index)
+    SS_OP(model->device, error, convert, gpt_weight(model, index), gpt_master(model, index));
+  model->copy_stale = false;
+  return SS_OK;
 }
 
 const gpt_config *gpt_get_config(const gpt *model) {
@@ -199,8 +222,21 @@ const gpt_parameter *gpt_parameter_table(const gpt *model) {
 int64_t gpt_n_parameter(const gpt *model) {
   return model->n_parameter;
 }
-float *gpt_parameters(const gpt *model) {
+float *gpt_parameters(gpt *model) {
+  model->copy_stale = true;
   return model->parameters;
+}
+void *gpt_compute_copy(gpt *model) {
+  return model->compute_copy;
+}
+size_t gpt_parameter_bytes(const gpt *model) {
+  size_t each = sizeof(float) + (model->gradients ? sizeof(float) : 0) +
+                (model->compute_copy ? ss_dtype_size(SS_BF16) : 0);
+  return (size_t)model->n_parameter * each;
+}
+void gpt_set_recompute(gpt *model, bool recompute) {
+  model->recompute = recompute;
+  model->staged = false;
 }
 float *gpt_gradients(const gpt *model) {
   return model->gradients;

@@ -35,13 +35,12 @@ static ss_status cpu_download(ss_device *device, void *host, const void *device_
   return SS_OK;
 }
 
-// What the kernel says can be handed out without swapping; without /proc, the free pages.
+// What the kernel says can be handed out without swapping; without /proc, all memory.
 static ss_status cpu_memory_free(ss_device *device, size_t *free_bytes, size_t *total_bytes) {
-  long page = sysconf(_SC_PAGESIZE), pages = sysconf(_SC_PHYS_PAGES), free_pages = sysconf(_SC_AVPHYS_PAGES);
-  if (page < 1 || pages < 1 || free_pages < 0)
-    return ss_fail(&device->error, SS_ERROR_DEVICE, "the amount of free memory cannot be found out");
-  *total_bytes = (size_t)pages * (size_t)page;
-  *free_bytes = (size_t)free_pages * (size_t)page;
+  long page = sysconf(_SC_PAGESIZE), pages = sysconf(_SC_PHYS_PAGES);
+  if (page < 1 || pages < 1)
+    return ss_fail(&device->error, SS_ERROR_DEVICE, "the amount of memory cannot be found out");
+  *total_bytes = *free_bytes = (size_t)pages * (size_t)page;
   FILE *file = fopen("/proc/meminfo", "r");
   if (!file)
     return SS_OK;
@@ -187,13 +186,14 @@ ss_status ss_cpu_device_open(ss_device **out, int n_thread, ss_error *error) {
   SS_TRY(ss_allocate(&cpu, 1, sizeof *cpu, "the CPU device", error));
   cpu->base.ops = &cpu_ops;
   cpu->base.compute = SS_F32;
+  cpu->base.synchronous = true;
   cpu->n_thread = n_thread > 0 ? n_thread : omp_get_max_threads();
   const cpu_simd *list[CPU_SIMDS];
   cpu_list_simd(list);
   cpu->simd = list[0];
   // OpenBLAS runs inside our tasks: its own threads would fight OpenMP's and change bits with their number.
   openblas_set_num_threads(1);
-  snprintf(cpu->base.description, sizeof cpu->base.description, "cpu, %d thread%s, OpenBLAS %s, %s",
+  snprintf(cpu->base.description, sizeof cpu->base.description, "cpu, fp32, %d thread%s, OpenBLAS %s, %s",
            cpu->n_thread, cpu->n_thread == 1 ? "" : "s", openblas_get_corename(), cpu->simd->name);
   *out = &cpu->base;
   return SS_OK;
