@@ -15,6 +15,14 @@
 // column, 256 bytes a query row. A tile of 64 rows by 224 columns: 3.7 MFLOP, 72 KB.
 #include "kernels/cuda/attention_tile.cuh"
 
+// For measuring variants: buffers of the ring; blocks of 128 threads on a multiprocessor that registers are kept free for.
+#ifndef FORWARD_STAGES
+#define FORWARD_STAGES 2
+#endif
+#ifndef FORWARD_BLOCKS
+#define FORWARD_BLOCKS 4
+#endif
+
 #define LOWEST_SCORE -1e30f
 #define LN2 0.69314718055994531f
 #define LOG2E 1.44269504088896341
@@ -343,13 +351,13 @@ ss_status attention_tiled_forward(ss_device *device, const attention_device_tile
                                  (float)(shape.scale * LOG2E)};
   switch (shape.head_dim) {
   case 16:
-    return launch_rows<16, 2, 4, 2>(device, arguments);
+    return launch_rows<16, FORWARD_STAGES, FORWARD_BLOCKS, FORWARD_BLOCKS / 2>(device, arguments);
   case 32:
-    return launch_rows<32, 2, 4, 2>(device, arguments);
+    return launch_rows<32, FORWARD_STAGES, FORWARD_BLOCKS, FORWARD_BLOCKS / 2>(device, arguments);
   case 64:
-    return launch_rows<64, 2, 4, 2>(device, arguments);
+    return launch_rows<64, FORWARD_STAGES, FORWARD_BLOCKS, FORWARD_BLOCKS / 2>(device, arguments);
   case 128:
-    return launch_rows<128, 2, 2, 1>(device, arguments);
+    return launch_rows<128, FORWARD_STAGES, 2, 1>(device, arguments);
   default:
     return ss_fail(&device->error, SS_ERROR_INTERNAL, "attention_forward: no kernel for a head_dim of %d",
                    shape.head_dim);

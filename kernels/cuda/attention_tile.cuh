@@ -133,9 +133,9 @@ __device__ __forceinline__ tile_visibility tile_step_visibility(const int32_t *v
   uint2 b = ((const uint2 *)bits)[lane];
   int32_t nearest = key_list ? warp.low : warp.high, farthest = key_list ? warp.high : warp.low;
   // No short circuits: a branch costs more than the tests.
-  bool any = ((b.x & warp.slots) != 0 & tile_in_limit<key_list>(v.x, nearest)) |
-             ((b.y & warp.slots) != 0 & tile_in_limit<key_list>(v.y, nearest));
-  bool all = (b.x & b.y & warp.slots) == warp.slots & tile_in_limit<key_list>(v.x, farthest) &
+  bool any = (((b.x & warp.slots) != 0) & tile_in_limit<key_list>(v.x, nearest)) |
+             (((b.y & warp.slots) != 0) & tile_in_limit<key_list>(v.y, nearest));
+  bool all = ((b.x & b.y & warp.slots) == warp.slots) & tile_in_limit<key_list>(v.x, farthest) &
              tile_in_limit<key_list>(v.y, farthest);
   uint32_t any_lanes = gpu_ballot(any), other_lanes = gpu_ballot(!all);  // group g: lanes [8g, 8g + 8)
   any_lanes |= any_lanes >> 4, other_lanes |= other_lanes >> 4;
