@@ -2,11 +2,12 @@
 # Generates a small dataset, fine-tunes the shipped base model into the three arms, evaluates them on the same held-out
 # expressions and prints the tables. Finished parts are kept: run it again after an interruption and it goes on.
 #
-# usage: configs/quickstart/run.sh [RUN]      (default runs/quickstart)
+# usage: configs/quickstart/run.sh [RUN]      (default runs/quickstart; DEVICE=cuda trains and decodes on the GPU)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run=${1:-runs/quickstart}
 selfspan=${SELFSPAN:-./selfspan}
+device=${DEVICE:-cpu}
 started=$(date +%s)
 
 # OpenMP's default is to spin while a thread waits: the fastest on an idle machine, and many times slower as soon as
@@ -31,7 +32,7 @@ for arm in dense annotated span; do
   resume=()
   [ -d "$run/$arm" ] && resume=(--resume)
   "$selfspan" train --config configs/quickstart/train.yaml --set "train.arm=$arm" --set "train.data=$run/data" \
-    --out "$run/$arm" "${resume[@]}" || {
+    --device "$device" --out "$run/$arm" "${resume[@]}" || {
     status=$?
     echo "quickstart: stopped; \`make quickstart\` goes on from here" >&2
     exit $status
@@ -41,7 +42,8 @@ done
 step "evaluate: base before, the arms after, and what the span arm's choices are worth"
 "$selfspan" eval --model base/base.h5 --label base=base/base.h5 --model "$run/dense/model.h5" \
   --model "$run/annotated/model.h5" --model "$run/span/model.h5" --controls oracle,recency,random,window \
-  --data "$run/data/test.h5" --operators 4-8 --set decode.max_tokens=160 --out "$run" --force
+  --data "$run/data/test.h5" --operators 4-8 --set decode.max_tokens=160 --device "$device" \
+  --out "$run" --force
 
 printf '\n%s s. Look closer:\n' "$(($(date +%s) - started))"
 cat <<NEXT

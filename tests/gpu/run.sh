@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Builds, tests and measures on a machine with an NVIDIA GPU, in parts of under 10 minutes each, and prints one table.
+#
+# usage: tests/gpu/run.sh PART...     parts: build test attention train losses data prototype quickstart sanitize table
+#   SELFSPAN=./selfspan   the binary          TESTS=build/gpu-tests   the test programs (both made by `build`)
+#   PYTHON=python3        for the peers (PyTorch); PEER=0 leaves them out
+#   RESULTS=runs/gpu      JSON reports, logs and datasets; an existing one is added to
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+selfspan=${SELFSPAN:-./selfspan}
+tests=${TESTS:-build/gpu-tests}
+python=${PYTHON:-python3}
+results=${RESULTS:-runs/gpu}
+mkdir -p "$results"
+failed=0
+
+peer=()
+[ "${PEER:-1}" = 1 ] && peer=(--peer "$python")
+gpt2=(--set model.n_layer=12 --set model.n_embd=768 --set model.n_head=12 --set model.vocab_size=50304)
+
+note() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
+
+# report NAME COMMAND...: runs a benchmark with --json, keeps its report, goes on after a failure.
+report() {
+  local name=$1
+  shift
+  note "$name: $*"
+  if "$@" --json >"$results/$name.json" 2>"$results/$name.log"; then
+    "$python" tests/gpu/table.py "$results/$name.json"
+  else
+    tail -n 3 "$results/$name.log"
+    rm -f "$results/$name.json"
+    failed=1
+  fi
+}
+
+data() {  # data NAME CONFIG ARGUMENTS...: a dataset, once
+  local folder=$results/$1 config=$2
+  shift 2
+  [ -f "$folder/card.json" ] || "$selfspan" data arithmetic --config "$config" --out "$folder" --quiet "$@" || failed=1
+}
+
+datasets() {
+  data wide configs/arithmetic-wide.yaml --set data.train=4000 --set data.validation=50 --set data.test=50
+  data short configs/prototype/data.yaml --set data.train=20000 --set data.validation=50 --set data.test=50
+}
+
+part_build() {
+  make -j"$(nproc)" all gpu-tests || failed=1
+}
+
+part_test() {
+  local passed=0 total=0 program
+  for program in "$tests"/test_cuda_*; do
+    [ -x "$program" ] || continue
+    total=$((total + 1))
+    note "$program"
+    if "$program" >"$results/$(basename "$program").log" 2>&1; then
+      passed=$((passed + 1))
+      grep -c '\[       OK \]' "$results/$(basename "$program").log" | sed 's/$/ tests passed/'
+    else
+      grep -E 'FAILED|Error|error|NMSE|nmse' "$results/$(basename "$program").log" | head -n 20
+      failed=1
+    fi
+  done
+  echo "$passed of $total test programs passed"
+  [ "$total" -gt 0 ] || failed=1
+}
+
+part_attention() {
+  datasets
+  report attention-causal "$selfspan" bench attention --device cuda "${peer[@]}"
+  report attention-causal-tiled "$selfspan" bench attention --device cuda --attention tiled
+  report attention-span32 "$selfspan" bench attention --device cuda --segment 32 "${peer[@]}"
+  report attention-wide-span "$selfspan" bench attention --device cuda --data "$results/wide" --rows 16 \
+    --row-tokens 2048 "${peer[@]}"
+  report attention-wide-document "$selfspan" bench attention --device cuda --data "$results/wide" --rows 16 \
+    --row-tokens 2048 --mask document "${peer[@]}"
+  report attention-short-span "$selfspan" bench attention --device cuda --data "$results/short" --rows 16 \
+    --row-tokens 1024 "${peer[@]}"
+  report attention-short-document "$selfspan" bench attention --device cuda --data "$results/short" --rows 16 \
+    --row-tokens 1024 --mask document "${peer[@]}"
+  report attention-d128 "$selfspan" bench attention --device cuda --heads 16 --kv-heads 4 --head-dim 128 --rows 4 \
+    --row-tokens 2048 --segment 32
+}
+
+part_train() {
+  datasets
+  report train-124m-b32 "$selfspan" bench train --device cuda "${gpt2[@]}" --rows 32 --row-tokens 1024 "${peer[@]}"
+  report train-124m-b64 "$selfspan" bench train --device cuda "${gpt2[@]}" --rows 64 --row-tokens 1024 "${peer[@]}"
+  report train-wide-span "$selfspan" bench train --device cuda "${gpt2[@]}" --rows 16 --row-tokens 2048 \
+    --data "$results/wide"
+  report train-wide-document "$selfspan" bench train --device cuda "${gpt2[@]}" --rows 16 --row-tokens 2048 \
+    --data "$results/wide" --mask document
+}
+
+part_losses() {
+  report losses-124m "$selfspan" bench losses --device cuda "${gpt2[@]}" --set model.norm_epsilon=1e-5 \
+    --out "$results/losses" --peer "$python"
+}
+
+part_prototype() {
+  note "prototype"
+  DEVICE=cuda SELFSPAN=$selfspan configs/prototype/run.sh "$results/prototype" || failed=1
+}
+
+part_quickstart() {
+  note "quickstart"
+  DEVICE=cuda SELFSPAN=$selfspan configs/quickstart/run.sh "$results/quickstart" || failed=1
+}
+
+part_sanitize() {
+  local tool program
+  for tool in memcheck racecheck initcheck; do
+    for program in "$tests"/test_cuda_*; do
+      note "$tool $program"
+      SELFSPAN_SMALL=1 compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" \
+        >"$results/$tool-$(basename "$program").log" 2>&1 || failed=1
+      tail -n 1 "$results/$tool-$(basename "$program").log"
+    done
+  done
+}
+
+part_table() {
+  note "table"
+  "$python" tests/gpu/table.py "$results"/*.json
+}
+
+[ $# -gt 0 ] || set -- build test attention train losses data table
+for part in "$@"; do
+  if [ "$part" = data ]; then
+    datasets
+  elif declare -F "part_$part" >/dev/null; then
+    "part_$part"
+  else
+    echo "run.sh: unknown part '$part'" >&2
+    exit 2
+  fi
+done
+exit $failed
