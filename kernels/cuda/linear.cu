@@ -1,4 +1,5 @@
 // Linear layers: products by gemm.h, and what cuBLASLt does not fuse into them or not fast enough.
+#include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/gemm.h"
 
 // --- column sums: the gradient of a bias ---
@@ -7,27 +8,11 @@
 #define SUM_WARPS 8
 #define SUM_LOADS 8  // of a lane in flight
 
-static __device__ __forceinline__ void unpack(uint4 words, const gpu_bf16 *, float x[8]) {
-  const uint32_t w[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    x[2 * i] = gpu_low_bf16(w[i]);
-    x[2 * i + 1] = gpu_high_bf16(w[i]);
-  }
-}
-static __device__ __forceinline__ void unpack(uint4 words, const float *, float x[4]) {
-  x[0] = __uint_as_float(words.x);
-  x[1] = __uint_as_float(words.y);
-  x[2] = __uint_as_float(words.z);
-  x[3] = __uint_as_float(words.w);
-}
-
-// partial[chunk, cols] = sums over SUM_ROWS rows of in[n, cols]. A lane holds 16 bytes of a row; a block 32 lanes'
+// partial[chunk, cols] = sums over SUM_ROWS rows of in[n, cols]. A lane holds `width` columns; a block 32 lanes'
 // columns of one chunk, its warps every eighth row.
-template <typename type>
+template <typename type, int width>
 static __global__ void column_sum_chunks(float *partial, const type *in, int64_t stride, int64_t n,
                                          int64_t cols) {
-  const int width = 16 / (int)sizeof(type);
   GPU_SHARED(float, sums, [SUM_WARPS][32 * 8]);
   const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
   const int64_t first_col = (int64_t)blockIdx.x * 32 * width, first = (int64_t)blockIdx.y * SUM_ROWS;
@@ -40,22 +25,19 @@ static __global__ void column_sum_chunks(float *partial, const type *in, int64_t
     const type *at = in + first * stride + first_col + lane * width;
     int r = warp;
     for (; r + SUM_WARPS * (SUM_LOADS - 1) < rows; r += SUM_WARPS * SUM_LOADS) {
-      uint4 words[SUM_LOADS];
+      float x[SUM_LOADS][width];
 #pragma unroll
       for (int i = 0; i < SUM_LOADS; ++i)
-        words[i] = *(const uint4 *)(at + (int64_t)(r + i * SUM_WARPS) * stride);
+        load_elements<width>(x[i], at + (int64_t)(r + i * SUM_WARPS) * stride);
 #pragma unroll
-      for (int i = 0; i < SUM_LOADS; ++i) {
-        float x[width];
-        unpack(words[i], in, x);
+      for (int i = 0; i < SUM_LOADS; ++i)
 #pragma unroll
         for (int j = 0; j < width; ++j)
-          sum[j] += x[j];
-      }
+          sum[j] += x[i][j];
     }
     for (; r < rows; r += SUM_WARPS) {
       float x[width];
-      unpack(*(const uint4 *)(at + (int64_t)r * stride), in, x);
+      load_elements<width>(x, at + (int64_t)r * stride);
 #pragma unroll
       for (int j = 0; j < width; ++j)
         sum[j] += x[j];
@@ -72,19 +54,6 @@ static __global__ void column_sum_chunks(float *partial, const type *in, int64_t
       total += sums[w][col];
     partial[blockIdx.y * cols + first_col + col] = total;
   }
-}
-
-// The same where rows are not in pieces of 16 bytes: a thread a column.
-template <typename type>
-static __global__ void column_sum_chunks_unaligned(float *partial, const type *in, int64_t stride, int64_t n,
-                                                   int64_t cols) {
-  const int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, first = (int64_t)blockIdx.y * SUM_ROWS;
-  if (col >= cols)
-    return;
-  float sum = 0.0f;
-  for (int64_t r = first; r < n && r < first + SUM_ROWS; ++r)
-    sum += gpu_float(in[r * stride + col]);
-  partial[blockIdx.y * cols + col] = sum;
 }
 
 // out[cols] += sums of partial[chunks, cols]. Block (32, 32): 32 columns, every 32nd chunk to a thread.
@@ -112,19 +81,11 @@ static ss_status finish_column_sums(ss_device *device, ss_tensor out, const floa
   return SS_OK;
 }
 
-template <typename type>
+template <typename type, int width>
 static ss_status column_sums_of(ss_device *device, float *partial, ss_tensor in, int64_t chunks) {
-  cudaStream_t stream = cuda_of(device)->stream;
-  const type *data = (const type *)in.data;
-  if (cuda_is_aligned(in)) {
-    dim3 grid((unsigned)cuda_ceil_divide(in.cols, 32 * 16 / (int64_t)sizeof(type)), (unsigned)chunks);
-    GPU_LAUNCH(column_sum_chunks<type>, grid, 32 * SUM_WARPS, 0, stream, partial, data, in.stride, in.rows,
-               in.cols);
-  } else {
-    dim3 grid((unsigned)cuda_ceil_divide(in.cols, 128), (unsigned)chunks);
-    GPU_LAUNCH(column_sum_chunks_unaligned<type>, grid, 128, 0, stream, partial, data, in.stride, in.rows,
-               in.cols);
-  }
+  dim3 grid((unsigned)cuda_ceil_divide(in.cols, 32 * width), (unsigned)chunks);
+  GPU_LAUNCH((column_sum_chunks<type, width>), grid, 32 * SUM_WARPS, 0, cuda_of(device)->stream, partial,
+             (const type *)in.data, in.stride, in.rows, in.cols);
   CUDA_LAUNCHED(device, "column_sum_chunks");
   return SS_OK;
 }
@@ -134,29 +95,30 @@ static ss_status add_column_sums(ss_device *device, ss_tensor dbias, ss_tensor d
   int64_t chunks = cuda_ceil_divide(dout.rows, SUM_ROWS);
   void *partial;  // [chunks, O]
   SS_TRY(cuda_scratch(device, CUDA_SCRATCH_INNER, &partial, (size_t)(chunks * dout.cols) * sizeof(float)));
-  if (dout.dtype == SS_BF16)
-    SS_TRY(column_sums_of<gpu_bf16>(device, (float *)partial, dout, chunks));
+  bool aligned = cuda_is_aligned(dout);
+  if (dout.dtype == SS_BF16 && aligned)
+    SS_TRY((column_sums_of<gpu_bf16, PIECE_OF(gpu_bf16)>(device, (float *)partial, dout, chunks)));
+  else if (dout.dtype == SS_BF16)
+    SS_TRY((column_sums_of<gpu_bf16, 1>(device, (float *)partial, dout, chunks)));
+  else if (aligned)
+    SS_TRY((column_sums_of<float, PIECE_OF(float)>(device, (float *)partial, dout, chunks)));
   else
-    SS_TRY(column_sums_of<float>(device, (float *)partial, dout, chunks));
+    SS_TRY((column_sums_of<float, 1>(device, (float *)partial, dout, chunks)));
   return finish_column_sums(device, dbias, (const float *)partial, chunks);
 }
 
 // --- a bias where no epilogue adds it ---
-
-static __device__ __forceinline__ void store(gpu_bf16 *out, float x) {
-  *out = gpu_to_bf16(x);
-}
-static __device__ __forceinline__ void store(float *out, float x) {
-  *out = x;
-}
 
 // Block (32, 8): 32 columns, 8 rows.
 template <typename out_type, typename bias_type>
 static __global__ void add_bias_kernel(out_type *out, int64_t stride, const bias_type *bias, int64_t n,
                                        int64_t cols) {
   const int64_t col = (int64_t)blockIdx.x * 32 + threadIdx.x, row = (int64_t)blockIdx.y * 8 + threadIdx.y;
-  if (col < cols && row < n)
-    store(out + row * stride + col, gpu_float(out[row * stride + col]) + gpu_float(bias[col]));
+  if (col >= cols || row >= n)
+    return;
+  out_type *at = out + row * stride + col;
+  float sum = gpu_float(*at) + gpu_float(bias[col]);
+  store_elements<1>(at, &sum);
 }
 
 static ss_status add_bias(ss_device *device, ss_tensor out, ss_tensor bias) {
@@ -211,7 +173,8 @@ static __global__ void multiply_fallback(out_type *out, const in_type *a, const 
   if (row >= s.M || col >= s.N)
     return;
   out_type *at = out + row * s.out_stride + col;
-  store(at, s.alpha * sum + (s.beta != 0.0f ? s.beta * gpu_float(*at) : 0.0f));
+  sum = s.alpha * sum + (s.beta != 0.0f ? s.beta * gpu_float(*at) : 0.0f);
+  store_elements<1>(at, &sum);
 }
 
 extern "C" ss_status cuda_gemm_fallback(ss_device *device, const cuda_product *p) {
