@@ -105,6 +105,7 @@ ss_status gpt_train_step(gpt *model, const gpt_batch *batch, bool backward, doub
 // Everything else that computes with the model (another step, inference) forgets the staged batch: gpt_is_staged.
 ss_status gpt_stage(gpt *model, const gpt_batch *batch, bool backward, ss_error *error);
 bool gpt_is_staged(const gpt *model);
+int64_t gpt_staged_targets(const gpt *model);  // rows with a target of the staged batch
 ss_status gpt_run(gpt *model, double loss_scale, ss_error *error);
 ss_status gpt_collect(gpt *model, gpt_loss *loss, ss_error *error);
 

@@ -78,6 +78,10 @@ bool gpt_is_staged(const gpt *model) {
   return model->staged;
 }
 
+int64_t gpt_staged_targets(const gpt *model) {
+  return model->staged ? model->flights[model->next_flight].n_target : 0;
+}
+
 ss_status gpt_run(gpt *model, double loss_scale, ss_error *error) {
   ss_device *device = model->device;
   if (!model->staged || model->running)

@@ -24,6 +24,9 @@ const ss_key train_config_keys[] = {
                    "count each example's anchors from a random offset, so that all are trained"),
     INT(seed, "1", 0, 9007199254740991.0, "of initialisation, order and anchor offsets"),
 
+    SS_CONFIG_BOOL(train_config, recompute, "train.recompute", "false",
+                   "compute norms and activations again in the backward pass: less memory, the same result"),
+
     INT(steps, "1000", 1, 1000000000, "optimizer steps"),
     REAL(
         max_seconds, "0", 0, 1e9,
@@ -69,12 +72,9 @@ ss_status train_config_check(const train_config *config, ss_error *error) {
 bool train_key_may_change(const train_config *config, const char *name) {
   // These decide where results lie, how often they are kept and when to stop, not what is learnt; the data is
   // recognised by content, not by path.
-  static const char *const free_keys[] = {"train.data",
-                                          "train.out",
-                                          "train.keep",
-                                          "train.max_seconds",
-                                          "train.checkpoint_every",
-                                          "train.max_skipped"};
+  static const char *const free_keys[] =
+      {"train.data",        "train.out",      "train.keep", "train.max_seconds", "train.checkpoint_every",
+       "train.max_skipped", "train.recompute"};
   for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++)
     if (strcmp(name, free_keys[i]) == 0)
       return true;

@@ -11,7 +11,9 @@ struct optimizer {
   ss_adamw_tensor *tensors;             // one per row of the parameter table
   ss_adamw_tensor weights;              // all weights in the place of gradients, to find their norm
   int32_t n_tensor;
-  double *norm;  // device: of the gradients, unscaled
+  double *norm;       // device: of the gradients, unscaled
+  double *host_norm;  // where it comes back to
+  double scale;       // of the update under way
   double beta1, beta2, epsilon;
 };
 
@@ -22,19 +24,24 @@ static ss_status allocate(optimizer *made, double weight_decay, ss_error *error)
   SS_OP(device, error, allocate, (void **)&made->first_moment, bytes, "first moments");
   SS_OP(device, error, allocate, (void **)&made->second_moment, bytes, "second moments");
   SS_OP(device, error, allocate, (void **)&made->norm, sizeof *made->norm, "the gradient norm");
+  SS_OP(device, error, allocate_host, (void **)&made->host_norm, sizeof *made->host_norm,
+        "the gradient norm");
   made->n_tensor = gpt_n_parameter_tensor(model);
   SS_TRY(ss_allocate(&made->tensors, made->n_tensor, sizeof *made->tensors, "optimizer tensors", error));
   const gpt_parameter *table = gpt_parameter_table(model);
+  float *weights = gpt_parameters(model);
+  char *copy = gpt_compute_copy(model);
   for (int32_t i = 0; i < made->n_tensor; i++) {
     ss_adamw_tensor *tensor = &made->tensors[i];
-    tensor->weight = gpt_parameters(model) + table[i].offset;
+    tensor->weight = weights + table[i].offset;
+    tensor->compute_copy = copy == NULL ? NULL : copy + (size_t)table[i].offset * ss_dtype_size(SS_BF16);
     tensor->gradient = gpt_gradients(model) + table[i].offset;
     tensor->first_moment = made->first_moment + table[i].offset;
     tensor->second_moment = made->second_moment + table[i].offset;
     tensor->count = table[i].rows * table[i].cols;
     tensor->weight_decay = table[i].decay ? (float)weight_decay : 0.0f;
   }
-  made->weights.gradient = gpt_parameters(model);
+  made->weights.gradient = weights;
   made->weights.count = gpt_n_parameter(model);
   return SS_OK;
 }
@@ -70,6 +77,8 @@ void optimizer_free(optimizer *optimizer) {
     device->ops->release(device, optimizer->second_moment);
   if (optimizer->norm != NULL)
     device->ops->release(device, optimizer->norm);
+  if (optimizer->host_norm != NULL)
+    device->ops->release_host(device, optimizer->host_norm);
   free(optimizer->tensors);
   free(optimizer);
 }
@@ -81,11 +90,9 @@ float *optimizer_second_moment(optimizer *optimizer) {
   return optimizer->second_moment;
 }
 
-ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t step, double scale, double clip,
-                         double *norm, bool *skipped, ss_error *error) {
+ss_status optimizer_enqueue(optimizer *optimizer, double learning_rate, int64_t step, double scale,
+                            double clip, ss_error *error) {
   ss_device *device = gpt_device(optimizer->model);
-  double raw = 0;
-  SS_OP(device, error, gradient_norm, optimizer->tensors, optimizer->n_tensor, optimizer->norm);
   ss_adamw update = {(float)learning_rate,
                      (float)optimizer->beta1,
                      (float)optimizer->beta2,
@@ -94,11 +101,32 @@ ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t ste
                      clip,
                      optimizer->norm,
                      step};
+  device->ops->range_push(device, "optimizer");
+  SS_OP(device, error, gradient_norm, optimizer->tensors, optimizer->n_tensor, optimizer->norm);
   SS_OP(device, error, adamw, optimizer->tensors, optimizer->n_tensor, update);
-  SS_OP(device, error, download, &raw, optimizer->norm, sizeof raw);
-  *norm = raw * scale;
+  SS_OP(device, error, download_async, optimizer->host_norm, optimizer->norm, sizeof *optimizer->norm);
+  device->ops->range_pop(device);
+  optimizer->scale = scale;
+  return SS_OK;
+}
+
+ss_status optimizer_collect(optimizer *optimizer, double *norm, bool *skipped, ss_error *error) {
+  ss_device *device = gpt_device(optimizer->model);
+  if (device->ops->synchronize(device) != SS_OK)
+    return ss_device_error(device, error);
+  *norm = *optimizer->host_norm * optimizer->scale;
   *skipped = !isfinite(*norm);
   return SS_OK;
+}
+
+ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t step, double scale, double clip,
+                         double *norm, bool *skipped, ss_error *error) {
+  SS_TRY(optimizer_enqueue(optimizer, learning_rate, step, scale, clip, error));
+  return optimizer_collect(optimizer, norm, skipped, error);
+}
+
+size_t optimizer_bytes(const optimizer *optimizer) {
+  return 2 * (size_t)gpt_n_parameter(optimizer->model) * sizeof(float);
 }
 
 ss_status optimizer_weight_norm(optimizer *optimizer, double *norm, ss_error *error) {

@@ -33,6 +33,14 @@ float *optimizer_second_moment(optimizer *optimizer);
 ss_status optimizer_step(optimizer *optimizer, double learning_rate, int64_t step, double scale, double clip,
                          double *norm, bool *skipped, ss_error *error);
 
+// The same in two parts: enqueue lets the device work and returns; collect waits, and gives norm and *skipped.
+ss_status optimizer_enqueue(optimizer *optimizer, double learning_rate, int64_t step, double scale,
+                            double clip, ss_error *error);
+ss_status optimizer_collect(optimizer *optimizer, double *norm, bool *skipped, ss_error *error);
+
+// Bytes of device memory that the moments take.
+size_t optimizer_bytes(const optimizer *optimizer);
+
 // *norm = the norm of all weights; not finite when one of them is not.
 ss_status optimizer_weight_norm(optimizer *optimizer, double *norm, ss_error *error);
 

@@ -12,6 +12,13 @@
 #include "train/trainer.h"
 #include "train/validate.h"
 
+// The micro-batch after those consumed, fetched while the device works.
+typedef struct {
+  bool fetched, fed;
+  gpt_batch rows;  // when fed; borrows from the reader and the feed
+  const reader_batch *batch;
+} train_ahead;
+
 typedef struct {
   const train_request *request;
   const train_config *config;  // the request's
@@ -25,6 +32,7 @@ typedef struct {
   validator *validator;  // NULL: no validation loss
   metrics *metrics;
   train_feed feed;
+  train_ahead ahead;
   train_state state;
   int64_t saved_step;  // the newest checkpoint that is known to be good; -1: none
   ss_progress progress;

@@ -104,6 +104,30 @@ static ss_status refuse_own_base(const train_config *config, ss_error *error) {
                 : SS_OK;
 }
 
+// Says what the run will take, and on a device of its own memory takes it, so that too large a batch fails now.
+static ss_status plan_memory(train_run *run, ss_error *error) {
+  const train_config *config = run->config;
+  ss_device *device = run->request->device;
+  gpt_set_recompute(run->model, config->recompute);
+  int64_t n_row = config->batch_rows * config->row_tokens;
+  if (config->batch_examples > 0)
+    n_row = config->batch_examples * store_longest(run->train_data);
+  size_t available = 0, total = 0;
+  SS_OP(device, error, memory_free, &available, &total);
+  size_t fixed = gpt_parameter_bytes(run->model) + optimizer_bytes(run->optimizer);
+  size_t activations = gpt_activation_bytes(gpt_get_config(run->model), device->compute, config->recompute,
+                                            true, n_row);
+  if (!run->request->quiet)
+    train_run_notice(run,
+                     "%s: parameters and optimizer %.3f GB, activations of at most %lld tokens %.3f GB, "
+                     "%.3f GB free",
+                     device->description, 1e-9 * (double)fixed, (long long)n_row, 1e-9 * (double)activations,
+                     1e-9 * (double)available);
+  if (device->synchronous || config->batch_examples > 0)
+    return SS_OK;
+  return gpt_reserve(run->model, n_row, true, error);
+}
+
 ss_status train_run_open(train_run *run, const train_request *request, ss_error *error) {
   memset(run, 0, sizeof *run);
   run->request = request;
@@ -127,6 +151,7 @@ ss_status train_run_open(train_run *run, const train_request *request, ss_error 
                                               : TRAIN_FOLDER_NEW;
   SS_TRY(train_folder_open(&run->folder, run->config->out, use, error));
   SS_TRY(open_model(run, error));
+  SS_TRY(plan_memory(run, error));
   if (run->state.reader_position > 0)
     SS_TRY(reader_seek(run->reader, run->state.reader_position, error));
   SS_TRY(write_config(run, error));

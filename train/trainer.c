@@ -16,21 +16,43 @@ typedef struct {
   int64_t targets, correct, tokens, examples, attended_rows;
 } step_sums;
 
-// Adds the gradients of the next micro-batch, unscaled: their mean is taken over the whole step's targets, so that
-// how examples fall into micro-batches does not weigh them.
-static ss_status micro_batch(train_run *run, step_sums *sums, ss_error *error) {
-  const reader_batch *batch = NULL;
-  gpt_batch rows;
-  gpt_loss loss;
-  SS_TRY(reader_next(run->reader, &batch, error));
-  SS_TRY(train_feed_batch(&run->feed, run->model, batch, &rows, error));
-  SS_TRY(gpt_train_step(run->model, &rows, true, 1.0, &loss, error));
-  sums->loss += loss.loss_sum;
-  sums->targets += loss.n_target;
-  sums->correct += loss.n_correct;
+// Makes the next micro-batch ready to run. What was staged ahead may have been forgotten by a validation since.
+static ss_status make_ready(train_run *run, ss_error *error) {
+  train_ahead *ahead = &run->ahead;
+  if (!ahead->fetched) {
+    ahead->fed = false;
+    SS_TRY(reader_next(run->reader, &ahead->batch, error));
+    ahead->fetched = true;
+  }
+  bool staged = ahead->fed && gpt_is_staged(run->model);
+  if (!ahead->fed)
+    SS_TRY(train_feed_batch(&run->feed, run->model, ahead->batch, &ahead->rows, error));
+  ahead->fed = true;
+  return staged ? SS_OK : gpt_stage(run->model, &ahead->rows, true, error);
+}
+
+// Lets the device add the gradients of the next micro-batch, unscaled: their mean is taken over the whole step's
+// targets, so that how examples fall into micro-batches does not weigh them.
+static ss_status run_batch(train_run *run, step_sums *sums, ss_error *error) {
+  SS_TRY(make_ready(run, error));
+  const reader_batch *batch = run->ahead.batch;
+  sums->targets += gpt_staged_targets(run->model);
   sums->tokens += batch->n_row;
   sums->examples += batch->n_example;
   sums->attended_rows += batch->attended_rows;
+  run->ahead.fetched = false;
+  return gpt_run(run->model, 1.0, error);
+}
+
+// While the device works, the batch after this one is read and staged; then the losses are waited for.
+static ss_status collect_batch(train_run *run, bool another, step_sums *sums, ss_error *error) {
+  gpt_loss loss;
+  ss_error later = {0};
+  if (another)
+    make_ready(run, &later);  // what goes wrong does so again when the batch is needed
+  SS_TRY(gpt_collect(run->model, &loss, error));
+  sums->loss += loss.loss_sum;
+  sums->correct += loss.n_correct;
   return SS_OK;
 }
 
@@ -65,10 +87,21 @@ static ss_status check_skipped(train_run *run, double loss, ss_error *error) {
       run->config->out, (long long)state->skipped_in_row, (long long)state->step, (long long)run->saved_step);
 }
 
+static ss_status enqueue_update(train_run *run, const step_sums *sums, ss_error *error) {
+  const train_state *state = &run->state;
+  return optimizer_enqueue(run->optimizer, state->learning_rate, state->step - state->skipped + 1,
+                           1.0 / (double)sums->targets, run->config->clip, error);
+}
+
 // One optimizer step. Interrupted between micro-batches it changes neither state nor weights.
+//
+// A device that works on its own gets the update before the loss is known, so that it never waits for the host; it
+// leaves the weights alone when the gradients are not finite. The loss is then not finite either but for overflows
+// that no gradient shows; such a step counts as skipped though its update is done.
 static ss_status take_step(train_run *run, ss_error *error) {
   const train_config *config = run->config;
   train_state *state = &run->state;
+  bool at_once = run->request->device->synchronous;
   step_sums sums;
   memset(&sums, 0, sizeof sums);
   double start = ss_seconds();
@@ -76,20 +109,28 @@ static ss_status take_step(train_run *run, ss_error *error) {
   for (int64_t i = 0; i < config->accumulate; i++) {
     if (i > 0 && train_run_stopping(run))
       return ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted");
-    SS_TRY(micro_batch(run, &sums, error));
+    bool last = i + 1 == config->accumulate;
+    SS_TRY(run_batch(run, &sums, error));
+    if (last)
+      state->learning_rate = rate_of(config, state);
+    if (last && !at_once && sums.targets > 0)
+      SS_TRY(enqueue_update(run, &sums, error));
+    bool another = !last || state->step + 1 < config->steps;
+    SS_TRY(collect_batch(run, another && !train_run_stopping(run), &sums, error));
   }
   if (sums.targets == 0)
     return ss_fail(error, SS_ERROR_INPUT, "%s/train.h5: step %lld has no generated token to learn",
                    config->data, (long long)state->step + 1);
-  bool skipped = true;
-  state->learning_rate = rate_of(config, state);
+  bool skipped = true, finite = isfinite(sums.loss);
   state->gradient_norm = NAN;
-  if (isfinite(sums.loss))
-    SS_TRY(optimizer_step(run->optimizer, state->learning_rate, state->step - state->skipped + 1,
-                          1.0 / (double)sums.targets, config->clip, &state->gradient_norm, &skipped, error));
+  if (finite && at_once)
+    SS_TRY(enqueue_update(run, &sums, error));
+  if (finite || !at_once)
+    SS_TRY(optimizer_collect(run->optimizer, &state->gradient_norm, &skipped, error));
+  skipped = skipped || !finite;
   double seconds = ss_seconds() - start;
   state->step++;
-  state->reader_position = reader_position(run->reader);
+  state->reader_position = reader_position(run->reader) - (run->ahead.fetched ? 1 : 0);
   state->examples += sums.examples;
   state->tokens += sums.tokens;
   state->targets += sums.targets;
