@@ -118,10 +118,13 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 3 : 2)
   const int32_t *rows = a.tiles.rows + first_row, *first_columns = a.tiles.columns + tile.column_first;
   int n_step = tile.n_column / TILE_COLUMNS, n_iteration = n_step * heads;
 
+  // The indices come first, as all else waits for them. Lane l holds rows l / 4 and l / 4 + 8 of its warp's fragments.
+  int32_t row, row_value, key[2];
+  uint32_t row_bit, slot_bit[2];
+  tile_warp_rows warp_rows = tile_read_rows(rows + warp * 16, a.tiles.row_value + first_row + warp * 16,
+                                            a.tiles.row_slot + first_row + warp * 16, lane, &row, &row_bit,
+                                            &row_value);
   unsigned char *start = shared + layout::stage;
-  tile_gather_pair<head_dim, BACKWARD_ROWS, BACKWARD_THREADS>(start, a.k + kv_head * head_dim, a.k_stride,
-                                                              start + layout::tile, a.v + kv_head * head_dim,
-                                                              a.v_stride, rows, thread);
   if (n_step > 0) {
     tile_gather_pair<head_dim, TILE_COLUMNS, BACKWARD_THREADS>(shared, a.q + first_head * head_dim,
                                                                a.q_stride, shared + layout::tile,
@@ -129,16 +132,14 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 3 : 2)
                                                                first_columns, thread);
     backward_copy_columns(columns, 0, a.tiles, tile.column_first,
                           tile.column_first + (n_step > 1 ? TILE_COLUMNS : 0), thread);
-    kv_put(columns, 0, kv_get(a, first_columns, first_head, thread), thread);
   }
+  tile_gather_pair<head_dim, BACKWARD_ROWS, BACKWARD_THREADS>(start, a.k + kv_head * head_dim, a.k_stride,
+                                                              start + layout::tile, a.v + kv_head * head_dim,
+                                                              a.v_stride, rows, thread);
   gpu_copy_commit();
+  if (n_step > 0)
+    kv_put(columns, 0, kv_get(a, first_columns, first_head, thread), thread);
 
-  // Lane l holds rows l / 4 and l / 4 + 8 of its warp's fragments.
-  int32_t row, row_value, key[2];
-  uint32_t row_bit, slot_bit[2];
-  tile_warp_rows warp_rows = tile_read_rows(rows + warp * 16, a.tiles.row_value + first_row + warp * 16,
-                                            a.tiles.row_slot + first_row + warp * 16, lane, &row, &row_bit,
-                                            &row_value);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     slot_bit[half] = gpu_shuffle(row_bit, lane / 4 + half * 8);

@@ -86,13 +86,13 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 4 : 2)
   const gpu_bf16 *k = a.k + kv_head * head_dim, *v = a.v + kv_head * head_dim;
   int n_step = tile.n_column / TILE_COLUMNS;
 
+  // The indices come first, as all else waits for them. Lane l holds rows l / 4 and l / 4 + 8 of its warp's fragments.
+  int32_t row, row_value, limit[2];
+  uint32_t row_bit, slot_bit[2];
+  tile_warp_rows warp_rows = tile_read_rows(rows + warp * 16, a.tiles.row_value + first_row + warp * 16,
+                                            a.tiles.row_slot + first_row + warp * 16, lane, &row, &row_bit,
+                                            &row_value);
   unsigned char *start = shared + layout::start;
-  tile_gather<head_dim, BACKWARD_ROWS, BACKWARD_THREADS>(start, a.q + head * head_dim, a.q_stride, rows,
-                                                         thread);
-  tile_gather_pair<head_dim, BACKWARD_ROWS, BACKWARD_THREADS>(start + layout::rows, a.dout + head * head_dim,
-                                                              a.dout_stride, start + 2 * layout::rows,
-                                                              a.out + head * head_dim, a.out_stride, rows,
-                                                              thread);
   if (n_step > 0) {
     tile_gather_pair<head_dim, TILE_COLUMNS, BACKWARD_THREADS>(shared, k, a.k_stride, shared + layout::tile,
                                                                v, a.v_stride,
@@ -100,14 +100,14 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 4 : 2)
     backward_copy_columns(columns, 0, a.tiles, tile.column_first,
                           tile.column_first + (n_step > 1 ? TILE_COLUMNS : 0), thread);
   }
+  tile_gather<head_dim, BACKWARD_ROWS, BACKWARD_THREADS>(start, a.q + head * head_dim, a.q_stride, rows,
+                                                         thread);
+  tile_gather_pair<head_dim, BACKWARD_ROWS, BACKWARD_THREADS>(start + layout::rows, a.dout + head * head_dim,
+                                                              a.dout_stride, start + 2 * layout::rows,
+                                                              a.out + head * head_dim, a.out_stride, rows,
+                                                              thread);
   gpu_copy_commit();
 
-  // Lane l holds rows l / 4 and l / 4 + 8 of its warp's fragments.
-  int32_t row, row_value, limit[2];
-  uint32_t row_bit, slot_bit[2];
-  tile_warp_rows warp_rows = tile_read_rows(rows + warp * 16, a.tiles.row_value + first_row + warp * 16,
-                                            a.tiles.row_slot + first_row + warp * 16, lane, &row, &row_bit,
-                                            &row_value);
   float log_sum_exp[2], delta[2] = {0.0f, 0.0f};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
