@@ -44,8 +44,9 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
   if (status == SS_OK && task == NULL)
     status = error != NULL ? error->status : SS_ERROR_USAGE;
   if (status == SS_OK)
-    status = ss_device_open(&device, options->device, &(ss_device_options){.n_thread = (int)options->threads},
-                            error);
+    status = device_options_open(&device, &options->device, error);
+  if (status == SS_OK && !options->quiet)
+    device_say(device);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_on_store, data, &report, error);
   if (status == SS_OK) {
@@ -83,9 +84,7 @@ static ss_status resolve(eval_options *options, const ss_key_group *groups, ss_e
                    "give either --data (a dataset) or --expressions (a list, one a line)");
   if (options->items < 0)
     return ss_fail(error, SS_ERROR_USAGE, "--items: %lld is negative", (long long)options->items);
-  if (options->threads < 0 || options->threads > 1024)
-    return ss_fail(error, SS_ERROR_USAGE, "--threads: %lld is out of range [0, 1024]",
-                   (long long)options->threads);
+  SS_TRY(device_options_check(&options->device, error));
   return eval_parse_operators(options->operators, &options->group_low, &options->group_high, error);
 }
 
@@ -115,8 +114,7 @@ static ss_status parse_and_run(eval_options *options, int argc, char **argv, ss_
        "leave summary.json, results.h5, items-ARM.jsonl there"},
       {"force", SS_OPTION_FLAG, &options->force, NULL, "replace an earlier evaluation in the folder"},
       {"set", SS_OPTION_LIST, &options->assignments, "KEY=VALUE", "override one key (repeatable)"},
-      {"device", SS_OPTION_STRING, &options->device, "NAME", "cpu or cuda (default cpu)"},
-      {"threads", SS_OPTION_INT, &options->threads, "N", "CPU threads; 0: all"},
+      DEVICE_OPTIONS(options->device),
       {"json", SS_OPTION_FLAG, &options->json, NULL, "print the summary as JSON"},
       {"quiet", SS_OPTION_FLAG, &options->quiet, NULL, "no progress"},
       {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
@@ -143,7 +141,7 @@ ss_status ss_command_eval(int argc, char **argv, ss_error *error) {
   eval_options *options = NULL;
   SS_TRY(ss_allocate(&options, 1, sizeof *options, "options", error));
   options->arm = "auto";
-  options->device = "cpu";
+  options->device = (device_options)DEVICE_DEFAULTS;
   ss_status status = parse_and_run(options, argc, argv, error);
   ss_string_list_free(&options->models);
   ss_string_list_free(&options->labels);

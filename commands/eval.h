@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "commands/device_options.h"
 #include "common/cli.h"
 #include "data/span_keys.h"
 #include "data/tasks/arithmetic.h"
@@ -16,8 +17,9 @@
 typedef struct {
   ss_string_list models, labels, assignments;
   const char *data, *expressions;  // one of them
-  const char *arm, *controls, *operators, *out, *device;
-  int64_t items, threads;
+  const char *arm, *controls, *operators, *out;
+  int64_t items;
+  device_options device;
   bool constrain, random_anchors, force, json, quiet;
   // resolved from the above
   decode_options decode;

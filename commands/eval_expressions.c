@@ -90,10 +90,9 @@ ss_status eval_expressions_command(const eval_options *options, ss_error *error)
   eval_report report = {.notes = json_array()};
   expressions_run run = {options, report.notes};
   const eval_task *task = eval_task_find("arithmetic", error);
-  ss_status status = task == NULL
-                         ? SS_ERROR_INTERNAL
-                         : ss_device_open(&device, options->device,
-                                          &(ss_device_options){.n_thread = (int)options->threads}, error);
+  ss_status status = task == NULL ? SS_ERROR_INTERNAL : device_options_open(&device, &options->device, error);
+  if (status == SS_OK && !options->quiet)
+    device_say(device);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_list, &run, &report, error);
   if (status == SS_OK) {

@@ -155,8 +155,9 @@ static ss_status run_all(const generate_options *options, ss_error *error) {
   if (status == SS_OK && options->json)
     run.list = json_array();
   if (status == SS_OK)
-    status = ss_device_open(&device, options->device, &(ss_device_options){.n_thread = (int)options->threads},
-                            error);
+    status = device_options_open(&device, &options->device, error);
+  if (status == SS_OK && !options->json)
+    device_say(device);
   if (status == SS_OK)
     status = run_model(&run, device, error);
   if (status == SS_OK && options->json) {
@@ -200,8 +201,7 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
        "sampling temperature (decode.temperature); 0: greedy"},
       {"constrain", SS_OPTION_FLAG, &options->constrain, NULL, "forbid malformed headers (decode.constrain)"},
       {"set", SS_OPTION_LIST, &options->assignments, "KEY=VALUE", "override one key (repeatable)"},
-      {"device", SS_OPTION_STRING, &options->device, "NAME", "cpu or cuda (default cpu)"},
-      {"threads", SS_OPTION_INT, &options->threads, "N", "CPU threads; 0: all"},
+      DEVICE_OPTIONS(options->device),
       {"json", SS_OPTION_FLAG, &options->json, NULL, "print a JSON list"},
       {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
   const ss_command_line line = {"generate",
@@ -225,9 +225,7 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
     return ss_fail(error, SS_ERROR_USAGE, "--stream and --json exclude each other");
   if (options->expressions.count == 0 && options->prompt_file == NULL && options->jsonl == NULL)
     return ss_fail(error, SS_ERROR_USAGE, "no prompt: give --expression, --prompt-file or --jsonl");
-  if (options->threads < 0 || options->threads > 1024)
-    return ss_fail(error, SS_ERROR_USAGE, "--threads: %lld is out of range [0, 1024]",
-                   (long long)options->threads);
+  SS_TRY(device_options_check(&options->device, error));
   if (options->decode.control == DECODE_ORACLE || options->decode.control == DECODE_REPLAY)
     return ss_fail(error, SS_ERROR_USAGE,
                    "decode.control: oracle and replay need gold; use selfspan eval --controls");
@@ -237,7 +235,7 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
 ss_status ss_command_generate(int argc, char **argv, ss_error *error) {
   generate_options *options = NULL;
   SS_TRY(ss_allocate(&options, 1, sizeof *options, "options", error));
-  options->device = "cpu";
+  options->device = (device_options)DEVICE_DEFAULTS;
   ss_status status = parse_and_run(options, argc, argv, error);
   ss_string_list_free(&options->expressions);
   ss_string_list_free(&options->assignments);

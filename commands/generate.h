@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "commands/device_options.h"
 #include "common/cli.h"
 #include "data/render.h"
 #include "data/span_keys.h"
@@ -14,10 +15,10 @@
 #include "train/model_file.h"
 
 typedef struct {
-  const char *model, *prompt_file, *jsonl, *device;
+  const char *model, *prompt_file, *jsonl;
+  device_options device;
   ss_string_list expressions, assignments;
   bool show_spans, stream, constrain, json;
-  int64_t threads;
   decode_options decode;
   span_keys span;  // only to check --set
   arithmetic_config arithmetic;

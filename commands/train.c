@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "commands/commands.h"
+#include "commands/device_options.h"
 #include "common/cli.h"
 #include "common/file.h"
 #include "common/memory.h"
@@ -22,9 +23,9 @@ static void request_stop(int number) {
 }
 
 typedef struct {
-  const char *config, *out, *device;
+  const char *config, *out;
+  device_options device;
   ss_string_list assignments;
-  int64_t threads;
   bool resume, force, json, quiet;
 } train_options;
 
@@ -136,8 +137,7 @@ static ss_status run(const train_options *options, const ss_key_group *groups, t
                          : ss_fail(error, SS_ERROR_MEMORY, "out of memory for the configuration");
   request.resolved = resolved;
   if (status == SS_OK)
-    status = ss_device_open(&device, options->device, &(ss_device_options){.n_thread = (int)options->threads},
-                            error);
+    status = device_options_open(&device, &options->device, error);
   request.device = device;
   if (status == SS_OK && settings->train.generate_examples > 0) {
     status = open_generation(&generation, settings, &policy, error);
@@ -175,7 +175,7 @@ static const char examples[] =
 ss_status ss_command_train(int argc, char **argv, ss_error *error) {
   train_options options;
   memset(&options, 0, sizeof options);
-  options.device = "cpu";
+  options.device = (device_options)DEVICE_DEFAULTS;
   train_settings *settings = NULL;
   SS_TRY(ss_allocate(&settings, 1, sizeof *settings, "settings", error));
   const ss_key_group groups[] = {{train_config_keys, &settings->train},
@@ -188,9 +188,7 @@ ss_status ss_command_train(int argc, char **argv, ss_error *error) {
        {"out", SS_OPTION_STRING, &options.out, "DIR", "run folder (train.out)"},
        {"resume", SS_OPTION_FLAG, &options.resume, NULL, "continue from the run's newest good checkpoint"},
        {"force", SS_OPTION_FLAG, &options.force, NULL, "replace an earlier run in the folder"},
-       {"device", SS_OPTION_STRING, &options.device, "NAME", "cpu or cuda (default cpu)"},
-       {"threads", SS_OPTION_INT, &options.threads, "N",
-        "CPU threads; 0: all (the result does not depend on it)"},
+       DEVICE_OPTIONS(options.device),
        {"json", SS_OPTION_FLAG, &options.json, NULL, "print the outcome as JSON"},
        {"quiet", SS_OPTION_FLAG, &options.quiet, NULL, "no progress, no summary"},
        {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
@@ -206,10 +204,9 @@ ss_status ss_command_train(int argc, char **argv, ss_error *error) {
   if (status == SS_OK && !help) {
     if (options.resume && options.force)
       status = ss_fail(error, SS_ERROR_USAGE, "--resume and --force exclude each other");
-    else if (options.threads < 0 || options.threads > 1024)
-      status = ss_fail(error, SS_ERROR_USAGE, "--threads: %lld is out of range [0, 1024]",
-                       (long long)options.threads);
     else
+      status = device_options_check(&options.device, error);
+    if (status == SS_OK)
       status = ss_cli_config(groups, options.config, &options.assignments, error);
     if (status == SS_OK && options.out != NULL) {
       int length = snprintf(settings->train.out, sizeof settings->train.out, "%s", options.out);

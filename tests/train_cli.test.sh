@@ -77,6 +77,7 @@ refused "resume and force" 2 "--resume and --force" "${train[@]}" --out bad --re
 refused "patience without validation" 2 "train.patience" "${train[@]}" --set train.patience=2 --set train.validate_every=0 --out bad
 refused "heads do not divide the width" 2 "model.n_embd" "${train[@]}" --set model.n_head=3 --out badhead
 refused "no such device" 2 "tpu" "${train[@]}" --device tpu --out bad
+refused "no such precision" 2 "did you mean bf16" "${train[@]}" --precision bf17 --out bad
 absent "refusals leave no folder" bad
 
 # --- data and models ---
