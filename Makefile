@@ -31,12 +31,16 @@ endif
 
 rooms := common span kernels kernels/cpu model data data/tasks train infer eval eval/tasks notebooks-export commands
 sources := $(wildcard $(addsuffix /*.c,$(rooms)))
-cuda_sources := $(wildcard kernels/cuda/*.cu)
+cuda_sources := $(wildcard kernels/cuda/*.cu kernels/cuda/*.c)
+# The emulator has its own matrix products, in place of cuBLASLt's.
+emulator_sources := $(filter-out kernels/cuda/gemm.cu,$(cuda_sources)) kernels/device.c $(wildcard tests/emulator/*.cpp)
 cuda_test_sources := $(wildcard tests/test_cuda_*.c)
+cuda_support_sources := $(wildcard tests/cuda_*.c tests/cuda_*.cu)
 test_sources := $(filter-out $(cuda_test_sources),$(wildcard tests/test_*.c))
 support_sources := $(filter-out $(test_sources) tests/test_cuda_% tests/cuda_%,$(wildcard tests/*.c))
 shell_tests := $(wildcard tests/*.test.sh)
-formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels/cuda tests) kernels/cuda/*.cu kernels/cuda/*.cuh)
+formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels/cuda tests tests/emulator tests/gpu) \
+  $(addsuffix /*.cu,kernels/cuda tests tests/gpu) kernels/cuda/*.cuh tests/emulator/*.cpp)
 
 # ---------------------------------------------------------------- what the machine has
 
@@ -46,7 +50,7 @@ goals := $(if $(MAKECMDGOALS),$(MAKECMDGOALS),all)
 
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH))) /usr/local/cuda/bin/nvcc)))
 probe_nvcc := $(if $(filter 0 no off,$(CUDA)),,$(wildcard $(CUDA_HOME)/bin/nvcc))
-probe_key := $(CC) $(probe_nvcc) $(PKG_CONFIG_PATH) $(CPATH) $(LIBRARY_PATH)
+probe_key := $(CC) $(CXX) $(probe_nvcc) $(PKG_CONFIG_PATH) $(CPATH) $(LIBRARY_PATH)
 
 # The probe runs while make reads this file, because everything below depends on its answer.
 ifneq ($(filter-out $(bare_goals),$(goals)),)
@@ -57,7 +61,7 @@ else
 stale := stale
 endif
 ifneq ($(strip $(stale)$(SS_PROBE_KEY)|$(SS_MISSING)$(SS_MISSING_TEST)),$(strip $(probe_key))|)
-probe_status := $(shell mkdir -p $(BUILD) && CC="$(CC)" NVCC="$(probe_nvcc)" PROBE_KEY="$(strip $(probe_key))" \
+probe_status := $(shell mkdir -p $(BUILD) && CC="$(CC)" CXX="$(CXX)" NVCC="$(probe_nvcc)" PROBE_KEY="$(strip $(probe_key))" \
   bash build-aux/probe.sh $(BUILD)/config.mk >&2 && echo done)
 ifneq ($(probe_status),done)
 $(error build-aux/probe.sh failed)
@@ -87,22 +91,39 @@ ss_libs := $(SS_LIBS) -fopenmp -lpthread -lm
 -include kernels/cpu/flags.mk
 
 cuda_objects :=
+cuda_archive :=
 ifneq ($(and $(SS_NVCC),$(cuda_sources)),)
 ifndef ASAN
-cuda_objects := $(cuda_sources:%.cu=$(B)/obj/%.cu.o)
-ss_cflags += -DSS_WITH_CUDA -I$(SS_CUDA_HOME)/include
-ss_libs += -L$(SS_CUDA_HOME)/lib64 -Wl,-rpath,$(SS_CUDA_HOME)/lib64 -lcublasLt -lcudart -lstdc++
+cuda_objects := $(patsubst %.cu,$(B)/obj/%.cu.o,$(cuda_sources:%.c=$(B)/obj/%.o))
+cuda_archive := $(B)/libselfspan_cuda.a
+cuda_cflags := -DSS_WITH_CUDA $(if $(SS_CUDNN),-DSS_WITH_CUDNN) -I$(SS_CUDA_HOME)/include
+cuda_libs := -L$(SS_CUDA_HOME)/lib64 -Wl,-rpath,$(SS_CUDA_HOME)/lib64 -lcublasLt -lcudart $(SS_CUDNN) -lstdc++ -ldl
 endif
 endif
 nvcc_flags := -O3 -std=c++17 -I. -DSS_VERSION='"$(VERSION)"' -DSS_WITH_CUDA $(SS_GENCODE) \
   -Xcompiler -Wall,-Wextra $(if $(WERROR),-Werror all-warnings)
 
+# CUDA sources as C++ for the CPU. nvcc is silent about pragmas of its own and about & beside a comparison.
+emulator_flags := -DSS_EMULATE -DSS_WITH_CUDA
+emulator_cxxflags := -x c++ -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -Wno-parentheses $(if $(WERROR),-Werror) \
+  -D_DEFAULT_SOURCE -I. -fopenmp -ffp-contract=off -fno-math-errno -fno-trapping-math \
+  $(if $(ASAN),$(mode_flags),-O2 -g)
+
 objects := $(sources:%.c=$(B)/obj/%.o)
 tests := $(test_sources:tests/%.c=$(B)/tests/%)
 support_objects := $(support_sources:%.c=$(B)/obj/%.o)
 
+# Tests of the CUDA backend are built twice: on the emulator (part of make test), and for the GPU (gpu-tests).
+emulator_objects := $(patsubst %,$(B)/emulated/%.o,$(emulator_sources))
+emulator_support := $(patsubst %,$(B)/emulated/%.o,$(cuda_support_sources))
+emulated_tests := $(if $(SS_CXX),$(cuda_test_sources:tests/%.c=$(B)/tests/%))
+skipped_tests := $(if $(SS_CXX),,$(cuda_test_sources:tests/%.c=skip:%))
+gpu_support := $(patsubst %.cu,$(B)/obj/%.cu.o,$(cuda_support_sources:%.c=$(B)/obj/%.o))
+gpu_tests := $(if $(cuda_objects),$(cuda_test_sources:tests/%.c=$(B)/gpu-tests/%))
+
 # Objects are rebuilt when the command line changes, not only when a file does.
-command_line := $(CC) $(ss_cflags) $(LDFLAGS) $(ss_libs) $(nvcc_flags)
+command_line := $(CC) $(ss_cflags) $(LDFLAGS) $(ss_libs) $(nvcc_flags) $(cuda_cflags) $(cuda_libs) $(SS_CXX) \
+  $(emulator_flags) $(emulator_cxxflags)
 $(B)/flags: probe_again
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(subst ','\'',$(command_line))' > $@.new
@@ -114,12 +135,17 @@ $(B)/flags: probe_again
 all: $(BINARY)
 lib: $(B)/libselfspan.a
 
-$(BINARY): $(B)/obj/selfspan.o $(B)/libselfspan.a
+$(BINARY): $(B)/obj/selfspan.o $(B)/libselfspan.a $(cuda_archive)
 	@echo "link  $@"
-	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(ss_libs)
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(cuda_libs) $(ss_libs)
 
 # Made anew each time: `ar r` would keep members whose source is gone.
-$(B)/libselfspan.a: $(objects) $(cuda_objects)
+$(B)/libselfspan.a: $(objects)
+	@rm -f $@
+	@ar crs $@ $^
+
+# The GPU's part is an archive of its own: the emulator takes its place.
+$(B)/libselfspan_cuda.a: $(cuda_objects)
 	@rm -f $@
 	@ar crs $@ $^
 
@@ -127,26 +153,64 @@ $(B)/libselfspan.a: $(objects) $(cuda_objects)
 $(B)/sources: probe_again
 	@mkdir -p $(@D)
 	@echo '$(objects) $(cuda_objects)' | cmp -s - $@ || echo '$(objects) $(cuda_objects)' > $@
-$(B)/libselfspan.a: | $(B)/sources
+$(B)/libselfspan.a $(cuda_archive): | $(B)/sources
 ifneq ($(file < $(B)/sources),$(objects) $(cuda_objects))
-.PHONY: $(B)/libselfspan.a
+.PHONY: $(B)/libselfspan.a $(cuda_archive)
 endif
 
 $(B)/obj/%.o: %.c $(B)/flags | require
 	@mkdir -p $(@D)
 	@echo "cc    $<"
-	@$(CC) $(ss_cflags) $(CFLAGS_$<) -MMD -MP -c -o $@ $<
+	@$(CC) $(ss_cflags) $(cuda_cflags) $(CFLAGS_$<) -MMD -MP -c -o $@ $<
 
 $(B)/obj/%.cu.o: %.cu $(B)/flags | require
 	@mkdir -p $(@D)
 	@echo "nvcc  $<"
 	@$(SS_NVCC) $(nvcc_flags) $(CFLAGS_$<) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
 
-$(B)/tests/test_%: $(B)/obj/tests/test_%.o $(support_objects) $(B)/libselfspan.a | require_test
+$(B)/tests/test_%: $(B)/obj/tests/test_%.o $(support_objects) $(B)/libselfspan.a $(cuda_archive) | require_test
 	@mkdir -p $(@D)
-	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(ss_libs)
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(cuda_libs) $(ss_libs)
+
+$(B)/gpu-tests/test_%: $(B)/obj/tests/test_%.o $(gpu_support) $(support_objects) $(B)/libselfspan.a $(cuda_archive) | require_test
+	@mkdir -p $(@D)
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(cuda_libs) $(ss_libs)
 
 $(B)/obj/tests/%.o: | require_test
+
+# --- on the emulator ---
+$(B)/emulated/%.c.o: %.c $(B)/flags | require
+	@mkdir -p $(@D)
+	@echo "cc    $< (emulated)"
+	@$(CC) $(ss_cflags) $(emulator_flags) -MMD -MP -c -o $@ $<
+
+$(B)/emulated/%.cu.o: %.cu $(B)/flags | require
+	@mkdir -p $(@D)
+	@echo "c++   $< (emulated)"
+	@$(SS_CXX) $(emulator_cxxflags) $(emulator_flags) -MMD -MP -c -o $@ $<
+
+$(B)/emulated/%.cpp.o: %.cpp $(B)/flags | require
+	@mkdir -p $(@D)
+	@echo "c++   $<"
+	@$(SS_CXX) $(emulator_cxxflags) $(emulator_flags) -MMD -MP -c -o $@ $<
+
+$(B)/emulated/tests/%.o: | require_test
+
+$(B)/tests/test_cuda_%: $(B)/emulated/tests/test_cuda_%.c.o $(emulator_support) $(emulator_objects) $(support_objects) \
+  $(B)/libselfspan.a | require_test
+	@mkdir -p $(@D)
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(ss_libs) -lstdc++
+
+# selfspan whose device cuda is the emulator: slow, for tests of whole commands.
+$(B)/emulated/selfspan: $(B)/obj/selfspan.o $(emulator_objects) $(B)/libselfspan.a
+	@echo "link  $@"
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(ss_libs) -lstdc++
+
+.PHONY: emulated gpu-tests
+emulated: $(B)/emulated/selfspan $(emulated_tests)
+
+gpu-tests: $(gpu_tests)
+	@[ -n "$(SS_NVCC)" ] || { echo "gpu-tests: no nvcc on PATH, in CUDA_HOME or in /usr/local/cuda" >&2; exit 1; }
 
 .SECONDARY:
 
@@ -154,13 +218,16 @@ cuda: $(cuda_objects)
 	@[ -n "$(SS_NVCC)" ] || { echo "cuda: no nvcc on PATH, in CUDA_HOME or in /usr/local/cuda" >&2; exit 1; }
 	@[ -n "$(cuda_sources)" ] && echo "cuda: $(words $(cuda_objects)) objects" || echo "cuda: no sources in kernels/cuda yet"
 
--include $(wildcard $(B)/obj/*.d $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
+-include $(wildcard $(B)/obj/*.d $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/emulated/*/*.d $(B)/emulated/*/*/*.d)
 
 # ---------------------------------------------------------------- checks
 
 .PHONY: test asan run-tests test-programs format format-check
 
-test-programs: $(BINARY) $(tests)
+# On a machine with a GPU, the tests of the CUDA backend run there too.
+runnable_gpu_tests := $(if $(gpu_tests),$(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),$(gpu_tests)))
+
+test-programs: $(BINARY) $(tests) $(emulated_tests) $(runnable_gpu_tests)
 
 # Recursive targets build on every core unless the user chose a -j.
 cores := $(shell nproc 2>/dev/null || echo 2)
@@ -173,7 +240,8 @@ asan: deps
 	@$(MAKE) --no-print-directory $(parallel) ASAN=1 run-tests
 
 run-tests: test-programs
-	@CC="$(CC)" BUILD=$(B) SELFSPAN=$(abspath $(BINARY)) bash tests/run.sh $(tests) $(shell_tests)
+	@CC="$(CC)" BUILD=$(B) SELFSPAN=$(abspath $(BINARY)) bash tests/run.sh $(tests) $(emulated_tests) $(skipped_tests) \
+	  $(runnable_gpu_tests) $(shell_tests)
 
 clang_format := $(or $(CLANG_FORMAT),clang-format)
 format:
@@ -223,6 +291,8 @@ help:
 	@echo "make notebook     write the quickstart's notebook into notebooks-export/"
 	@echo "make venv         .venv with the Python packages of the notebook"
 	@echo "make cuda         compile the CUDA kernels (needs nvcc)"
+	@echo "make gpu-tests    build the tests of the CUDA backend for a real GPU, into build/gpu-tests"
+	@echo "make emulated     build them, and a selfspan, for the CPU emulator of CUDA"
 	@echo "make format       clang-format all sources (format-check: only look)"
 	@echo "make clean        remove build/ and ./selfspan"
 	@echo

@@ -93,14 +93,32 @@ if [ "$output" = --missing ]; then
   exit 0
 fi
 
-gencode=
+gencode= cudnn= cxx=
+echo 'template <typename type> int main_of(type x) { if constexpr (sizeof(type) == 4) return x; return 1; } int main() { return main_of(0); }' >"$work/try.cpp"
+for candidate in ${CXX:-} g++ c++; do
+  if $candidate -std=c++17 "$work/try.cpp" -o "$work/try" -lstdc++ >"$work/log" 2>&1 && "$work/try"; then
+    cxx=$candidate
+    break
+  fi
+done
+if [ -n "$cxx" ]; then
+  note ✓ C++ "$($cxx --version 2>/dev/null | head -n 1): tests of the CUDA kernels on an emulator"
+else
+  note - C++ "not found: no tests of the CUDA kernels on an emulator"
+fi
 if [ -n "$NVCC" ]; then
   known=$("$NVCC" --list-gpu-code 2>/dev/null)
   for arch in 80 89 90a; do
     # sm_90a is not always in the list, though every compiler that knows sm_90 since 12.0 takes it.
     grep -qx "sm_${arch%a}" <<<"$known" && gencode+=" -gencode arch=compute_$arch,code=sm_$arch"
   done
-  note ✓ CUDA "$("$NVCC" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'), $NVCC"
+  # Newer GPUs translate this when they first load it.
+  [ -n "$gencode" ] && gencode+=" -gencode arch=compute_80,code=compute_80"
+  home=${NVCC%/bin/nvcc}
+  if try cudnn.h "return (int)cudnnGetVersion() == 0" -I"$home/include" -L"$home/lib64" -Wl,-rpath,"$home/lib64" -lcudnn; then
+    cudnn=-lcudnn
+  fi
+  note ✓ CUDA "$("$NVCC" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'), $NVCC${cudnn:+, cuDNN}"
 else
   note - CUDA "no nvcc: CPU only"
 fi
@@ -116,6 +134,8 @@ fi
   echo "SS_NVCC := $NVCC"
   echo "SS_CUDA_HOME := ${NVCC%/bin/nvcc}"
   echo "SS_GENCODE :=$gencode"
+  echo "SS_CUDNN := $cudnn"
+  echo "SS_CXX := $cxx"
 } >"$work/config.mk"
 # In one step: another make may be reading it.
 cp "$work/config.mk" "$output.$$" && mv "$output.$$" "$output" || exit 1
