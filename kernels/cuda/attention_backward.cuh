@@ -53,11 +53,9 @@ typedef struct {
   float log_sum_exp[2][TILE_COLUMNS], delta[2][TILE_COLUMNS];  // dk/dv kernel: of the queries
 } backward_columns;
 
-// The logarithm in base 2 of a row's sum. Rows that read nothing, and padding (row < 0), get +inf: P is 0.
-__device__ __forceinline__ float backward_log2_sum(const attention_backward_arguments &a, int32_t row,
-                                                   int32_t head) {
-  float value = row < 0 ? -INFINITY : a.log_sum_exp[row * a.log_sum_exp_stride + head];
-  return value == -INFINITY ? INFINITY : value * LOG2_E;
+// A row's log_sum_exp in base 2. Rows that read nothing, and padding (-inf too), get +inf: P is 0.
+__device__ __forceinline__ float backward_log2_sum(float log_sum_exp) {
+  return log_sum_exp == -INFINITY ? INFINITY : log_sum_exp * LOG2_E;
 }
 
 // Starts the copies of the values and bits of the columns at `column` (warps 0 and 1), and of the indices at

@@ -84,20 +84,23 @@ kv_group(float (*dk)[4], float (*dv)[4], const uint32_t (*k)[4], const uint32_t 
   }
 }
 
-// One query's log_sum_exp (threads 0-63) or delta (64-127): read here, stored by kv_put a step later, so that nobody
-// waits for them.
+// One query's log_sum_exp (threads 0-63) or delta (64-127): read here and first touched by kv_put, a step of products
+// later, so that nobody waits for it.
 __device__ __forceinline__ float kv_get(const attention_backward_arguments &a, const int32_t *columns,
                                         int32_t head, int thread) {
-  int32_t query = columns[thread % TILE_COLUMNS];
-  if (thread < TILE_COLUMNS)
-    return backward_log2_sum(a, query, head);
-  return query < 0 ? 0.0f : a.delta[(int64_t)query * a.n_head + head];
+  int64_t query = columns[thread % TILE_COLUMNS];
+  const float *source = thread < TILE_COLUMNS ? a.log_sum_exp : a.delta;
+  int64_t stride = thread < TILE_COLUMNS ? a.log_sum_exp_stride : a.n_head;
+  float value = -INFINITY;  // padding
+  if (query >= 0)
+    value = source[query * stride + head];
+  return value;
 }
 __device__ __forceinline__ void kv_put(backward_columns *columns, int stage, float value, int thread) {
   if (thread < TILE_COLUMNS)
-    columns->log_sum_exp[stage][thread] = value;
+    columns->log_sum_exp[stage][thread] = backward_log2_sum(value);
   else
-    columns->delta[stage][thread - TILE_COLUMNS] = value;
+    columns->delta[stage][thread - TILE_COLUMNS] = value == -INFINITY ? 0.0f : value;
 }
 
 template <int head_dim>

@@ -113,7 +113,9 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim <= 64 ? 4 : 2)
   for (int half = 0; half < 2; ++half) {
     slot_bit[half] = gpu_shuffle(row_bit, lane / 4 + half * 8);
     limit[half] = gpu_shuffle(row_value, lane / 4 + half * 8);
-    log_sum_exp[half] = backward_log2_sum(a, gpu_shuffle(row, lane / 4 + half * 8), head);
+    int32_t own = gpu_shuffle(row, lane / 4 + half * 8);
+    log_sum_exp[half] = backward_log2_sum(own < 0 ? -INFINITY
+                                                  : a.log_sum_exp[own * a.log_sum_exp_stride + head]);
   }
   gpu_copy_wait<0>();
   gpu_sync_block();
