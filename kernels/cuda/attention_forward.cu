@@ -15,12 +15,18 @@
 // column, 256 bytes a query row. A tile of 64 rows by 224 columns: 3.7 MFLOP, 72 KB.
 #include "kernels/cuda/attention_tile.cuh"
 
-// For measuring variants: buffers of the ring; blocks of 128 threads on a multiprocessor that registers are kept free for.
+// Variants to be measured: buffers of the ring; for head_dim up to 64, the blocks that a multiprocessor's registers
+// must hold, and whether a whole step is multiplied together (more registers, fewer instructions) or by pairs of groups.
 #ifndef FORWARD_STAGES
 #define FORWARD_STAGES 2
 #endif
-#ifndef FORWARD_BLOCKS
-#define FORWARD_BLOCKS 4
+#ifndef FORWARD_SMALL_BLOCKS  // tiles of TILE_ROWS_SMALL, 128 threads: views of few columns
+#define FORWARD_SMALL_BLOCKS 5
+#define FORWARD_SMALL_WIDE false
+#endif
+#ifndef FORWARD_LARGE_BLOCKS  // tiles of TILE_ROWS_LARGE, 256 threads
+#define FORWARD_LARGE_BLOCKS 2
+#define FORWARD_LARGE_WIDE true
 #endif
 
 #define LOWEST_SCORE -1e30f
@@ -46,19 +52,28 @@ template <int head_dim> struct forward_rows {
   int32_t limit[2];
 };
 
-// A step's buffers in shared memory.
+// A step's buffers in shared memory: tiles of K and V, 64 rows each, as the offsets of this lane's matrix rows in the
+// ring (the stage included: offsets that are worked out anew in every step take no registers between them).
 typedef struct {
-  const unsigned char *k, *v;  // tiles of 64 rows
-  const int32_t *columns;      // [64]
-  const uint32_t *bits;        // [64]
+  const unsigned char *ring;
+  int k, v;
+  const int32_t *columns;  // [64]
+  const uint32_t *bits;    // [64]
 } forward_step;
+
+// tile_block of a group: with constant groups in the form that leaves them to the instruction, else in the shorter one.
+template <int head_dim, int count>
+__device__ __forceinline__ int group_block(int lane_offset, int group, int value_block) {
+  if (count == TILE_COLUMNS / TILE_GROUP)
+    return tile_block<head_dim>(lane_offset, group, value_block);
+  return (lane_offset + group * (TILE_GROUP * head_dim * 2)) ^ (value_block << 5);
+}
 
 // Attends to `count` groups of a step together. Bit 8g of `partial`: group g needs the test of every element.
 template <int head_dim, int count>
 __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_step step,
                                        const int group[count], uint32_t partial, float scale_log2, int lane) {
   float score[count][2][4];
-  int k_lane = tile_lane_chunks_first<head_dim>(lane), v_lane = tile_lane_rows_first<head_dim>(lane);
 #pragma unroll
   for (int i = 0; i < count; ++i)
 #pragma unroll
@@ -69,7 +84,7 @@ __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_ste
 #pragma unroll
     for (int i = 0; i < count; ++i) {
       uint32_t k[4];
-      gpu_load_matrix(k, step.k + tile_block<head_dim>(k_lane, group[i], d));
+      gpu_load_matrix(k, step.ring + group_block<head_dim, count>(step.k, group[i], d));
       gpu_mma(score[i][0], rows->q[d], k);
       gpu_mma(score[i][1], rows->q[d], k + 2);
     }
@@ -135,19 +150,19 @@ __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_ste
 #pragma unroll
     for (int d = 0; d < head_dim / 16; ++d) {
       uint32_t v[4];
-      gpu_load_matrix_transposed(v, step.v + tile_block<head_dim>(v_lane, group[i], d));
+      gpu_load_matrix_transposed(v, step.ring + group_block<head_dim, count>(step.v, group[i], d));
       gpu_mma(rows->out[2 * d], p, v);
       gpu_mma(rows->out[2 * d + 1], p, v + 2);
     }
   }
 }
 
-template <int head_dim>
+template <int head_dim, bool wide>
 __device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forward_step step,
                                             tile_warp_rows warp, float scale_log2, int lane) {
   tile_visibility visibility = tile_step_visibility<false>(step.columns, step.bits, warp, lane);
   uint32_t any = visibility.any, partial = any & ~visibility.all;
-  if (any == TILE_ALL_GROUPS) {
+  if (wide && any == TILE_ALL_GROUPS) {
     const int group[4] = {0, 1, 2, 3};
     attend<head_dim, 4>(rows, step, group, partial, scale_log2, lane);
     return;
@@ -169,12 +184,13 @@ __device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forwar
 // Shared memory: the ring of stages, each K and V tiles of 64 rows, then the ring of indices. The Q tile lies in the last
 // stage until the first step has begun, the rows of `out` in the first stages when the last step is done.
 #define FORWARD_INDEX_BYTES (2 * TILE_COLUMNS * 4)  // columns and bits of a step
-#define FORWARD_INDEX_SLOTS(stages) (2 * (stages)-1)
+#define FORWARD_INDEX_SLOTS(stages) \
+  (4 * (stages)-4)  // 2 * stages - 1 or more, a power of 2 for 2 and 3 stages
 #define FORWARD_STAGE_BYTES(head_dim) (2 * TILE_COLUMNS * (head_dim)*2)
 #define FORWARD_SHARED_BYTES(head_dim, stages) \
   ((stages)*FORWARD_STAGE_BYTES(head_dim) + FORWARD_INDEX_SLOTS(stages) * FORWARD_INDEX_BYTES)
 
-template <int head_dim, int tile_rows, int stages, int blocks>
+template <int head_dim, int tile_rows, int stages, int blocks, bool wide>
 __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kernel(forward_arguments a) {
   constexpr int n_thread = tile_rows * 2, chunks = head_dim / 8;
   constexpr int stage_bytes = FORWARD_STAGE_BYTES(head_dim), tile_bytes = stage_bytes / 2;
@@ -251,14 +267,16 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
       gpu_copy_async(indices + next_indices % index_slots * FORWARD_INDEX_BYTES + thread * 16,
                      (const int32_t *)lane_indices + next_indices * TILE_COLUMNS, true);
     gpu_copy_commit();
-    const unsigned char *stage = shared + s % stages * stage_bytes;
     const unsigned char *index = indices + s % index_slots * FORWARD_INDEX_BYTES;
-    forward_step step = {stage, stage + tile_bytes, (const int32_t *)index,
+    int stage = s % stages * stage_bytes;
+    forward_step step = {shared, stage + tile_lane_chunks_first<head_dim>(lane),
+                         stage + tile_bytes + tile_lane_rows_first<head_dim>(lane), (const int32_t *)index,
                          (const uint32_t *)(index + TILE_COLUMNS * 4)};
-    attend_step<head_dim>(&rows, step, warp, a.scale_log2, lane);
+    attend_step<head_dim, wide>(&rows, step, warp, a.scale_log2, lane);
   }
 
-  gpu_sync_block();  // the stages are free
+  gpu_sync_block();                      // the stages are free
+  row = tile_row[warp_row + lane % 16];  // read again: cheaper than a register kept
   unsigned char *out_tile = shared + warp_row * head_dim * 2;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -289,24 +307,24 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   }
 }
 
-template <int head_dim, int tile_rows, int stages, int blocks>
+template <int head_dim, int tile_rows, int blocks, bool wide>
 static ss_status launch(ss_device *device, forward_arguments arguments) {
-  size_t shared_bytes = FORWARD_SHARED_BYTES(head_dim, stages);
+  size_t shared_bytes = FORWARD_SHARED_BYTES(head_dim, FORWARD_STAGES);
   CUDA_TRY(device,
-           gpu_allow_shared((attention_forward_kernel<head_dim, tile_rows, stages, blocks>), shared_bytes));
+           gpu_allow_shared((attention_forward_kernel<head_dim, tile_rows, FORWARD_STAGES, blocks, wide>),
+                            shared_bytes));
   int64_t n_block = (int64_t)arguments.tiles.n_tile * arguments.n_head;
-  GPU_LAUNCH((attention_forward_kernel<head_dim, tile_rows, stages, blocks>), (unsigned)n_block,
+  GPU_LAUNCH((attention_forward_kernel<head_dim, tile_rows, FORWARD_STAGES, blocks, wide>), (unsigned)n_block,
              tile_rows * 2, shared_bytes, cuda_of(device)->stream, arguments);
   CUDA_LAUNCHED(device, "attention_forward");
   return SS_OK;
 }
 
-// blocks: on a multiprocessor, what the registers allow.
-template <int head_dim, int stages, int small_blocks, int large_blocks>
+template <int head_dim, int small_blocks, bool small_wide, int large_blocks, bool large_wide>
 static ss_status launch_rows(ss_device *device, forward_arguments arguments) {
   if (arguments.tiles.tile_rows == TILE_ROWS_SMALL)
-    return launch<head_dim, TILE_ROWS_SMALL, stages, small_blocks>(device, arguments);
-  return launch<head_dim, TILE_ROWS_LARGE, stages, large_blocks>(device, arguments);
+    return launch<head_dim, TILE_ROWS_SMALL, small_blocks, small_wide>(device, arguments);
+  return launch<head_dim, TILE_ROWS_LARGE, large_blocks, large_wide>(device, arguments);
 }
 
 ss_status attention_tiled_forward(ss_device *device, const attention_device_tiles *queries,
@@ -351,13 +369,16 @@ ss_status attention_tiled_forward(ss_device *device, const attention_device_tile
                                  (float)(shape.scale * LOG2E)};
   switch (shape.head_dim) {
   case 16:
-    return launch_rows<16, FORWARD_STAGES, FORWARD_BLOCKS, FORWARD_BLOCKS / 2>(device, arguments);
+    return launch_rows<16, FORWARD_SMALL_BLOCKS, FORWARD_SMALL_WIDE, FORWARD_LARGE_BLOCKS,
+                       FORWARD_LARGE_WIDE>(device, arguments);
   case 32:
-    return launch_rows<32, FORWARD_STAGES, FORWARD_BLOCKS, FORWARD_BLOCKS / 2>(device, arguments);
+    return launch_rows<32, FORWARD_SMALL_BLOCKS, FORWARD_SMALL_WIDE, FORWARD_LARGE_BLOCKS,
+                       FORWARD_LARGE_WIDE>(device, arguments);
   case 64:
-    return launch_rows<64, FORWARD_STAGES, FORWARD_BLOCKS, FORWARD_BLOCKS / 2>(device, arguments);
+    return launch_rows<64, FORWARD_SMALL_BLOCKS, FORWARD_SMALL_WIDE, FORWARD_LARGE_BLOCKS,
+                       FORWARD_LARGE_WIDE>(device, arguments);
   case 128:
-    return launch_rows<128, FORWARD_STAGES, 2, 1>(device, arguments);
+    return launch_rows<128, 3, false, 1, true>(device, arguments);
   default:
     return ss_fail(&device->error, SS_ERROR_INTERNAL, "attention_forward: no kernel for a head_dim of %d",
                    shape.head_dim);

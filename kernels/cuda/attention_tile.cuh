@@ -61,14 +61,14 @@ __device__ __forceinline__ void tile_gather_rows(unsigned char *tile_a, const gp
     index[pass] = rows[row + pass * rows_a_pass];
 #pragma unroll
   for (int pass = 0; pass < passes; ++pass) {
-    uint64_t source = (uint32_t)(index[pass] < 0 ? 0 : index[pass]);
+    int32_t source = index[pass] < 0 ? 0 : index[pass];
     int shared = offset + pass * (rows_a_pass * head_dim * 2);
     gpu_copy_async(tile_a + shared,
-                   (const unsigned char *)(a + chunk * 8) + source * (uint32_t)(a_stride * 2),
+                   (const unsigned char *)(a + chunk * 8) + (int64_t)source * (int32_t)(a_stride * 2),
                    index[pass] != -1);
     if (pair)
       gpu_copy_async(tile_b + shared,
-                     (const unsigned char *)(b + chunk * 8) + source * (uint32_t)(b_stride * 2),
+                     (const unsigned char *)(b + chunk * 8) + (int64_t)source * (int32_t)(b_stride * 2),
                      index[pass] != -1);
   }
 }
