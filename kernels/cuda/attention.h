@@ -18,11 +18,11 @@ typedef struct {
   const attention_group *groups;
 } attention_device_tiles;
 
-// Which kernels serve a plan.
+// Which kernels serve a call.
 typedef enum {
   ATTENTION_TILED,  // tensor cores over tiles (BF16, head_dim 16, 32, 64, 128)
-  ATTENTION_PLAIN,  // one warp a query, any head_dim, F32 or BF16: debugging and odd shapes
-  ATTENTION_CUDNN   // plain causal rows of one length
+  ATTENTION_PLAIN,  // one warp a row of a tile and head, head_dim up to 256, F32 or BF16: debugging and odd shapes
+  ATTENTION_CUDNN  // plain causal rows of one length
 } attention_path;
 
 struct ss_attention_plan {
@@ -30,15 +30,12 @@ struct ss_attention_plan {
   attention_device_tiles queries, keys;
   void *device_data;  // one allocation behind all device arrays
   size_t device_bytes;
-  int64_t n_key_row, n_query_row;
-  // Plain path: the views themselves. query_view[i]: the view of query row i, -1 for none.
-  const ss_attention_view *views;
-  const span_range *ranges;
-  const int32_t *query_view;
-  int64_t n_view, n_range;
-  // > 0 when the views are `causal_rows` causal rows of `causal_length` queries, in order: what cuDNN can serve.
+  int64_t n_key_row, n_query_row;    // rows that k and v, and q, must have at least
+  int64_t n_query_used, n_key_used;  // query rows that some view covers; key rows that some query reads
+  // > 0 when the views are `causal_rows` causal rows of `causal_length` queries, in order: what cuDNN can serve. Tiles
+  // are then made only when something else must serve a call.
   int64_t causal_rows, causal_length;
-  bool backward;
+  bool has_tiles, backward;
 };
 
 // Tensors and geometry of one call. q, out, dq, dout: [nq, n_head * head_dim]; k, v, dk, dv: [nk, n_kv_head *
@@ -57,10 +54,11 @@ ss_status attention_tiled_forward(ss_device *device, const attention_device_tile
 ss_status attention_tiled_backward(ss_device *device, const attention_device_tiles *queries,
                                    const attention_device_tiles *keys, const attention_call *call);
 // --- attention_plain.cu ---
-ss_status attention_plain_forward(ss_device *device, const ss_attention_plan *plan,
+#define ATTENTION_PLAIN_HEAD_DIM 256
+ss_status attention_plain_forward(ss_device *device, const attention_device_tiles *queries,
                                   const attention_call *call);
-ss_status attention_plain_backward(ss_device *device, const ss_attention_plan *plan,
-                                   const attention_call *call);
+ss_status attention_plain_backward(ss_device *device, const attention_device_tiles *queries,
+                                   const attention_device_tiles *keys, const attention_call *call);
 // --- attention_cudnn.c: SS_ERROR_LIMIT when no engine serves the shape, with the reason in `why` ---
 typedef struct cuda_dense_state cuda_dense_state;
 ss_status attention_cudnn_forward(ss_device *device, int64_t rows, int64_t length,

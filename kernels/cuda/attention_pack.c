@@ -11,7 +11,7 @@
 // takes about as long.
 #define COST_LOAD 20
 #define COST_STRIP 16
-#define COST_TILE (64 * COST_LOAD)
+#define COST_TILE (40 * COST_LOAD)
 
 // Where an item would go.
 typedef struct {
@@ -125,6 +125,7 @@ static ss_status close_lane(packer *packer, pack_lane *lane, ss_error *error) {
     if (r < lane->n_row && lane->rows[r].index >= 0) {
       rows[r] = lane->rows[r];
       strip_slots[r / PACK_STRIP] |= (uint32_t)1 << rows[r].slot;
+      ++out->n_row;
     } else {
       rows[r] = (pack_row){-1, packer->key_list ? INT32_MAX : -1, 0};
     }

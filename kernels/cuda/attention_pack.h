@@ -19,7 +19,7 @@ typedef struct {
 
 // The tiles of one chunk of the work, in the order in which they were closed; storage is kept between calls.
 typedef struct {
-  int64_t n_tile, n_column;
+  int64_t n_tile, n_column, n_row;
   int32_t *tile_columns;    // [n_tile] padded
   pack_row *rows;           // [n_tile * tile_rows]
   pack_column *columns;     // [n_column]

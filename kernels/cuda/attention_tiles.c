@@ -343,7 +343,7 @@ static ss_status pack_chunks(tiles_work *work, const span_range *ranges, int32_t
     tile_thread *thread = &work->threads[omp_get_thread_num()];
     const tile_chunk *chunk = &work->chunks[c];
     pack_output *output = &work->outputs[c];
-    output->n_tile = output->n_column = output->n_pair = output->n_pair_tiled = 0;
+    output->n_tile = output->n_column = output->n_row = output->n_pair = output->n_pair_tiled = 0;
     packer *packer = &thread->packer;
     packer->views = work->views;
     packer->ranges = ranges;
@@ -447,6 +447,7 @@ static ss_status assemble(attention_tiles *tiles, tiles_work *work, int n_thread
     attention_tile_list *list = lists[work->chunks[c].key_list];
     list->n_tile += work->outputs[c].n_tile;
     list->n_column += work->outputs[c].n_column;
+    list->n_row += work->outputs[c].n_row;
     tiles->n_pair += work->outputs[c].n_pair;
     tiles->n_pair_tiled += work->chunks[c].key_list ? 0 : work->outputs[c].n_pair_tiled;
   }

@@ -53,6 +53,7 @@ typedef struct {
 typedef struct {
   int32_t tile_rows;  // TILE_ROWS_SMALL or TILE_ROWS_LARGE
   int64_t n_tile, n_column;
+  int64_t n_row;            // rows that are not padding
   attention_tile *tiles;    // [n_tile]
   int32_t *rows;            // [n_tile * tile_rows] index into q/out (query list) or k/v (key list); -1: none
   int32_t *row_value;       // [n_tile * tile_rows] limit (query list) or the key row (key list)

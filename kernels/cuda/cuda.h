@@ -27,6 +27,7 @@ typedef struct {
   ss_precision precision;
   bool deterministic;
   ss_attention_kernel attention;
+  unsigned attention_served;  // attention.cu: a bit for each attention_path that `description` names already
   cudaStream_t stream;
   cudaEvent_t stamps[SS_N_STAMP];
   cuda_staging *staging;
