@@ -2,6 +2,7 @@
 // matter; steps that are not finite are skipped; accumulation, early stopping and starting from a base.
 #include "train_fixture.h"
 
+#include "late_device.h"
 #include "train/folder.h"
 #include "train/model_file.h"
 
@@ -196,19 +197,67 @@ static void accumulation_weighs_targets(void **state) {
   }
 }
 
+// --- a device that works on its own ------------------------------------------------------------------------
+
+// The next batch is staged while one runs, and validations come between; the run is the same bit for bit.
+static void working_ahead_changes_nothing(void **state) {
+  (void)state;
+  curve whole = undisturbed("undisturbed_late");
+  ss_error error = {0};
+  train_fixture fixture;
+  train_outcome outcome;
+  train_fixture_open(&fixture, "late", STEPS, 1);
+  late_device_begin(fixture.device);
+  train_fixture_finish(&fixture, &outcome);
+  assert_same_run(&whole, &fixture, &outcome);
+  late_device_end(fixture.device);
+  train_fixture_close(&fixture);
+  // Stopped in and after steps; the batch read ahead is not lost.
+  train_fixture_open(&fixture, "late_resumed", STEPS, 1);
+  late_device_begin(fixture.device);
+  for (int64_t pass = 4; pass <= 7; pass++) {
+    fixture.sabotage.stop_at = pass / 2;
+    assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_INTERRUPTED, "interrupted");
+    fixture.resume = true;
+  }
+  fixture.sabotage.stop_at = 0;
+  train_fixture_finish(&fixture, &outcome);
+  assert_same_run(&whole, &fixture, &outcome);
+  late_device_end(fixture.device);
+  train_fixture_close(&fixture);
+  free(whole.metrics);
+}
+
+static void recomputation_changes_nothing(void **state) {
+  (void)state;
+  curve whole = undisturbed("undisturbed_recompute");
+  train_fixture fixture;
+  train_outcome outcome;
+  train_fixture_open(&fixture, "recompute", STEPS, 1);
+  fixture.config.recompute = true;
+  train_fixture_finish(&fixture, &outcome);
+  assert_same_run(&whole, &fixture, &outcome);
+  train_fixture_close(&fixture);
+  free(whole.metrics);
+}
+
 // --- steps that are not finite -----------------------------------------------------------------------------
 
 static void not_finite_steps_are_skipped(void **state) {
   (void)state;
-  for (int gradient = 0; gradient < 2; gradient++) {
+  // Third: a gradient on a device that takes the update before the host knows.
+  for (int which = 0; which < 3; which++) {
+    bool gradient = which > 0, late = which > 1;
     train_fixture fixture;
     train_outcome shorter, longer;
-    train_fixture_open(&fixture, gradient ? "short_gradient" : "short_loss", 3, 1);
+    train_fixture_open(&fixture, late ? "short_late" : gradient ? "short_gradient" : "short_loss", 3, 1);
     fixture.config.schedule = SCHEDULE_CONSTANT;
     train_fixture_finish(&fixture, &shorter);
     train_fixture_close(&fixture);
     // The same, and two more steps, of which one micro-batch each is not finite.
-    train_fixture_open(&fixture, gradient ? "long_gradient" : "long_loss", 5, 1);
+    train_fixture_open(&fixture, late ? "long_late" : gradient ? "long_gradient" : "long_loss", 5, 1);
+    if (late)
+      late_device_begin(fixture.device);
     fixture.config.schedule = SCHEDULE_CONSTANT;
     fixture.sabotage.nan_first = 8;
     fixture.sabotage.nan_last = 9;
@@ -218,6 +267,8 @@ static void not_finite_steps_are_skipped(void **state) {
     assert_int_equal(longer.skipped, 2);
     assert_non_null(strstr(fixture.notices, "step 4 skipped: loss "));
     assert_non_null(strstr(fixture.notices, "step 5 skipped: loss "));
+    if (late)
+      late_device_end(fixture.device);
     train_fixture_close(&fixture);
   }
 }
@@ -452,6 +503,8 @@ int main(void) {
       cmocka_unit_test(resume_after_a_kill),
       cmocka_unit_test(threads_do_not_matter),
       cmocka_unit_test(accumulation_weighs_targets),
+      cmocka_unit_test(working_ahead_changes_nothing),
+      cmocka_unit_test(recomputation_changes_nothing),
       cmocka_unit_test(not_finite_steps_are_skipped),
       cmocka_unit_test(skipped_steps_survive_a_resume),
       cmocka_unit_test(skipped_steps_do_not_age_the_moments),
