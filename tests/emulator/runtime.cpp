@@ -76,7 +76,15 @@ bool emulated_is_device_memory(const void *data, size_t bytes) {
   return allocation_of(data, bytes) != NULL;
 }
 
-#define SLACK 0xc5
+#define SLACK 0xc5  // around an allocation: a large negative number in fp32 and bf16
+
+#if !defined(__SANITIZE_ADDRESS__)
+static void require_slack(const char *first, const char *last, const char *where, size_t bytes) {
+  for (; first < last; ++first)
+    if (*(const unsigned char *)first != SLACK)
+      emulated_abort("something wrote %s an allocation of %zu bytes", where, bytes);
+}
+#endif
 
 static cudaError_t allocate(void **data, size_t bytes, bool host) {
   *data = NULL;
@@ -101,6 +109,7 @@ static cudaError_t allocate(void **data, size_t bytes, bool host) {
   mprotect((char *)a.base + a.base_bytes - page, page, PROT_NONE);
   a.data = (char *)a.base + a.base_bytes - page - rounded;
   memset(a.data + bytes, SLACK, rounded - bytes);
+  memset((char *)a.base + page, SLACK, (size_t)(a.data - (char *)a.base) - page);
 #endif
   memset(a.data, 0xff, bytes);
   if (memory.count == memory.capacity) {
@@ -142,9 +151,9 @@ static cudaError_t release(void *data, bool host) {
 #if defined(__SANITIZE_ADDRESS__)
   free(a.base);
 #else
-  for (char *p = a.data + a.bytes; (uintptr_t)p % 16; ++p)
-    if (*(unsigned char *)p != SLACK)
-      emulated_abort("something wrote beyond an allocation of %zu bytes", a.bytes);
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  require_slack((char *)a.base + page, a.data, "before", a.bytes);
+  require_slack(a.data + a.bytes, (char *)a.base + a.base_bytes - page, "beyond", a.bytes);
   munmap(a.base, a.base_bytes);
 #endif
   return cudaSuccess;
