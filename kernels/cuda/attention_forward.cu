@@ -205,9 +205,8 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   attention_tile tile = a.tiles.tiles[tile_index];
   int n_step = tile.n_column / TILE_COLUMNS;
   // The first warp copies the indices: 16 lanes the columns, 16 their bits.
-  const void *lane_indices = thread < 16 ? (const void *)(a.tiles.columns + tile.column_first + thread * 4)
-                                         : (const void *)(a.tiles.column_bits + tile.column_first +
-                                                          (thread - 16) * 4);
+  const int32_t *index_source = lane < 16 ? a.tiles.columns : (const int32_t *)a.tiles.column_bits;
+  int index_first = tile.column_first + lane % 16 * 4;
   const gpu_bf16 *k = a.k + (head / a.heads_a_kv_head) * head_dim;
   const gpu_bf16 *v = a.v + (head / a.heads_a_kv_head) * head_dim;
 
@@ -220,8 +219,8 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
                                              a.q_stride, tile_row, thread);
   if (thread < 32)
     for (int s = 0; s < 2 * stages - 2 && s < n_step; ++s)
-      gpu_copy_async(indices + s * FORWARD_INDEX_BYTES + thread * 16,
-                     (const int32_t *)lane_indices + s * TILE_COLUMNS, true);
+      gpu_copy_async(indices + s * FORWARD_INDEX_BYTES + lane * 16,
+                     index_source + index_first + s * TILE_COLUMNS, true);
   gpu_copy_commit();
   gpu_copy_wait<0>();
   gpu_sync_block();
@@ -263,9 +262,9 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
                                                                                          FORWARD_INDEX_BYTES),
                                                          thread);
     }
-    if (thread < 32 && next_indices < n_step)
-      gpu_copy_async(indices + next_indices % index_slots * FORWARD_INDEX_BYTES + thread * 16,
-                     (const int32_t *)lane_indices + next_indices * TILE_COLUMNS, true);
+    if (warp_row == 0 && next_indices < n_step)
+      gpu_copy_async(indices + next_indices % index_slots * FORWARD_INDEX_BYTES + lane * 16,
+                     index_source + index_first + next_indices * TILE_COLUMNS, true);
     gpu_copy_commit();
     const unsigned char *index = indices + s % index_slots * FORWARD_INDEX_BYTES;
     int stage = s % stages * stage_bytes;
@@ -275,8 +274,9 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
     attend_step<head_dim, wide>(&rows, step, warp, a.scale_log2, lane);
   }
 
-  gpu_sync_block();                      // the stages are free
-  row = tile_row[warp_row + lane % 16];  // read again: cheaper than a register kept
+  gpu_sync_block();  // the stages are free
+  if (wide)          // cheaper than a register kept
+    row = tile_row[warp_row + lane % 16];
   unsigned char *out_tile = shared + warp_row * head_dim * 2;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
