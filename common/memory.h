@@ -7,6 +7,10 @@
 
 #include "common/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // *out = zeroed array of `count` elements of `size` bytes, 64-byte aligned; free with free().
 // `count == 0` gives a non-NULL pointer. `what` names the array in the message.
 ss_status ss_allocate(void *out, int64_t count, size_t size, const char *what, ss_error *error);
@@ -18,5 +22,9 @@ ss_status ss_grow(void *array, int64_t *capacity, int64_t needed, size_t size, c
 
 // *out = a malloc'ed formatted string.
 ss_status ss_format(char **out, ss_error *error, const char *format, ...) SS_PRINTF(3, 4);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
