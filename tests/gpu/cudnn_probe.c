@@ -1,12 +1,12 @@
 // Which attention graphs cuDNN accepts on this device, whether they are right, and how fast they are.
 //
 //   gcc -O2 -std=c11 -Wall -Wextra -D_POSIX_C_SOURCE=200809L -DSS_WITH_CUDA -DSS_WITH_CUDNN -I. -I$CUDA_HOME/include
-//     tests/gpu/cudnn_probe.c common/error.c -o /tmp/cudnn_probe -L$CUDA_HOME/lib64 -lcudnn -lcudart -lm
+//     tests/gpu/cudnn_probe.c kernels/cuda/attention_cudnn_graph.c common/error.c -o /tmp/cudnn_probe -L$CUDA_HOME/lib64 -lcudnn -lcudart -lm
 //   /tmp/cudnn_probe                       on a GPU: builds, compares with a CPU reference, times
 //   /tmp/cudnn_probe --properties FILE     builds only, for the device described in FILE (cuDNN's JSON; no GPU needed)
 //   /tmp/cudnn_probe --write-properties FILE
 //
-// A variant that fails is reported and the probe goes on. It includes the source file, to reach its builder.
+// A variant that fails is reported and the probe goes on. It includes a source file, to reach its state.
 #include "kernels/cuda/attention_cudnn.c"
 
 #include <math.h>
@@ -246,16 +246,13 @@ static bool build(dense_graph *graph, dense_target target, const probe_variant *
                            .n_head = shape.n_head,
                            .n_kv_head = shape.n_kv_head,
                            .head_dim = shape.head_dim,
-                           .q_stride = stride,
-                           .k_stride = stride,
-                           .v_stride = stride,
-                           .out_stride = out,
+                           .stride = {[Q] = stride, [K] = stride, [V] = stride, [OUT] = out},
                            .backward = backward,
                            .statistics = true,
                            .deterministic = variant->deterministic};
   if (backward) {
-    graph->key.dout_stride = out;
-    graph->key.dq_stride = graph->key.dk_stride = graph->key.dv_stride = stride;
+    graph->key.stride[DOUT] = out;
+    graph->key.stride[DQ] = graph->key.stride[DK] = graph->key.stride[DV] = stride;
   }
   bool built = dense_build(graph, target, variant->options, &error) == SS_OK;
   if (!built)
@@ -263,7 +260,7 @@ static bool build(dense_graph *graph, dense_target target, const probe_variant *
   else
     printf("  %-8s %-32s engine %lld, %s, engine workspace %.1f MB, built in %.0f ms\n",
            backward ? "backward" : "forward", variant->name, (long long)graph->engine,
-           graph->deterministic ? "no nondeterministic note" : "NONDETERMINISTIC",
+           graph->noted ? "noted as NONDETERMINISTIC" : "no nondeterministic note",
            1e-6 * (double)graph->engine_bytes, 1e3 * (seconds() - start));
   fflush(stdout);
   return built;
