@@ -130,11 +130,10 @@ static __device__ __forceinline__ void scan_piece(row_scan *scan, const type *ro
     scan->highest = highest;
     scan->first = v;
   }
-  const float shift = scan->highest * LOG2E;
   float sum = 0.0f;
 #pragma unroll
   for (int j = 0; j < width; ++j)
-    sum += gpu_exp2(fmaf(x[j], LOG2E, -shift));
+    sum += gpu_exp2((x[j] - scan->highest) * LOG2E);
   scan->sum += sum;
 }
 
@@ -227,14 +226,14 @@ static __global__ void __launch_bounds__(BLOCK, 2)
     return;
   if (!resident)
     gpu_sync_block();  // thread 0 has read the logits that are now overwritten
-  const float shift = scan.highest * LOG2E + log2f(scan.sum);
+  const float factor = target < 0 ? 0.0f : 1.0f / scan.sum;
   const int32_t target_piece = target >= 0 ? target / width : -1;
   for (int32_t v = thread; v < n_piece; v += BLOCK) {
     float x[width];
     load_piece(x, row, v, V);
 #pragma unroll
     for (int j = 0; j < width; ++j)
-      x[j] = target < 0 ? 0.0f : gpu_exp2(fmaf(x[j], LOG2E, -shift));
+      x[j] = factor * gpu_exp2((x[j] - scan.highest) * LOG2E);
     if (v == target_piece) {
 #pragma unroll
       for (int j = 0; j < width; ++j)

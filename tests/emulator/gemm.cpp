@@ -1,5 +1,6 @@
 // The emulator's side of kernels/cuda/gemm.h: products as cuBLASLt documents them, column-major, one after the other on
-// the CPU. Operands are rounded as the tensor cores would (TF32), sums are fp32.
+// the CPU. Operands are rounded as the tensor cores would (TF32); sums are double, where a GPU's many partial sums in
+// fp32 come closer to the truth than one long sum in fp32.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,20 +101,20 @@ extern "C" ss_status cuda_gemm(ss_device *device, const cuda_product *p) {
   // An epilogue's vector: m values added, or the sums of op(b) over k written, n values.
   if (p->epilogue == CUDA_GEMM_BIAS_GRADIENT)
     for (int64_t j = 0; j < c.n; ++j) {
-      float sum = 0;
+      double sum = 0;
       for (int64_t k = 0; k < c.k; ++k)
         sum += b[(size_t)(j * c.k + k)];
-      store_at(p->bias.data, j, p->bias.dtype, sum);
+      store_at(p->bias.data, j, p->bias.dtype, (float)sum);
     }
   bool has_bias = p->bias.data && p->epilogue != CUDA_GEMM_BIAS_GRADIENT;
   for (int64_t j = 0; j < c.n; ++j)
     for (int64_t i = 0; i < c.m; ++i) {
       const float *a_row = a.data() + i * c.k, *b_row = b.data() + j * c.k;
-      float sum = 0;
+      double sum = 0;
       for (int64_t k = 0; k < c.k; ++k)
-        sum += a_row[k] * b_row[k];
+        sum += (double)a_row[k] * b_row[k];
       int64_t at = j * c.d_leading + i;
-      float value = p->alpha * sum;
+      float value = p->alpha * (float)sum;
       if (p->beta != 0.0f)
         value += p->beta * value_at(c.d, at, out);
       if (has_bias)
