@@ -6,22 +6,32 @@
 // Every output row belongs to one block, so there are no atomics and the order of every sum is fixed. The price is
 // that S and dP are computed twice.
 //
-// Arithmetic of one visible pair and head: dq 3 products, dk/dv 4, 2 head_dim FLOP each: 14 head_dim (10 if S and dP
-// were computed once). A group of 16 x 16 pairs and one warp, head_dim 64: dq 24 mma and 12 ldmatrix, dk/dv 32 and
-// 16; an ldmatrix.x4 takes 4 cycles of a multiprocessor's shared memory, an mma about 6.4 of one of its 4 tensor
-// cores, so shared memory is the tighter bound: 28 * 4 = 112 cycles for the group against 56 * 6.4 / 4 = 90.
-//   causal, B16 H12 T1024 D64: 101M pairs, 393K groups and 4% on the diagonal, 94 GFLOP: 0.20 ms of shared memory
-//   span mask, 64 rows x 224 columns a tile, half of it visible: 86K-172K groups: 0.05-0.10 ms
-// Bytes: a block reads 64 columns x 2 matrices x head_dim x 2 a step (16 KB at head_dim 64) for 64 rows, mostly from
-// L2: 450 MB in each kernel (causal), 180 MB (span). From memory, once: q, k, v, out, dout read twice (out once),
-// dq, dk, dv written: 12 matrices of 25 MB.
+// Arithmetic of a visible pair and head: dq 3 products, dk/dv 4, 2 head_dim FLOP each: 14 head_dim, 10 if S and dP were
+// computed once. For a group of 16 x 16 pairs, head_dim 64, in cycles of a multiprocessor (an mma.m16n8k16 takes about
+// 6.1 on one of its 4 tensor cores, 512 bytes of shared memory 4):
+//                        mma          ldmatrix.x4   gathers   bound
+//   dq, 64-row tiles     24 = 37      12 = 48       8-16      shared memory, 56-64
+//   dk/dv, 64-row tiles  32 = 49      16 = 64       8-16      shared memory, 72-80
+//   dq, 128-row tiles    24 = 37      6 = 24        4         tensor cores, 37
+//   dk/dv, 128-row tiles 32 = 49      8 = 32        4         tensor cores, 49
+// since a warp of a large tile owns 32 rows, so that a fragment serves two products.
+//   causal, B16 H12 T1024 D64: 101M pairs, 410K groups, 94 GFLOP: 0.16 ms at these bounds, 132 x 1.7 GHz
+//   span mask, 3072 (tile, head) of 64 rows x 224 columns, half of it visible: 86K groups or more: 0.05 ms or more
+// Bytes: a block reads 64 columns x 2 matrices (16 KB at head_dim 64) a step, mostly from L2: 230 MB in each kernel
+// (causal), 180 MB (span). From memory, once: q, k, v, dout twice, out once; dq, dk, dv written: 12 matrices of 25 MB,
+// 0.10 ms in all, beside the products.
 #ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_BACKWARD_CUH
 #define SELFSPAN_KERNELS_CUDA_ATTENTION_BACKWARD_CUH
 
 #include "kernels/cuda/attention_tile.cuh"
 
-#define BACKWARD_ROWS 64      // rows of a block: a small tile, or half of a large one
-#define BACKWARD_THREADS 128  // a warp per 16 rows
+#define BACKWARD_THREADS 128  // 4 warps
+// A warp owns row_blocks x 16 rows: 1 in a block of 64 rows (a small tile, or half of a large one), 2 in one of 128.
+// Two take 255 registers at head_dim 64: 8 warps on a multiprocessor with twice the products between loads.
+#ifndef BACKWARD_LARGE_BLOCKS
+#define BACKWARD_LARGE_BLOCKS 2  // for large tiles, head_dim 64; -DBACKWARD_LARGE_BLOCKS=1 to compare
+#endif
+#define BACKWARD_ROWS(row_blocks) (BACKWARD_THREADS / 32 * 16 * (row_blocks))
 #define LOG2_E 1.4426950408889634f
 
 typedef struct {
@@ -44,13 +54,17 @@ ss_status attention_backward_kv(ss_device *device, int32_t head_dim,
 
 #if defined(__CUDACC__) || defined(SS_EMULATE)
 
-// What a step knows about its columns. `index` is that of the step after it: a gather needs its indices when it
-// starts, so they travel one step ahead of the rows.
+// What a step knows about its columns, and a block about its rows. `index` is that of the step after it: a gather needs its indices when it
+// starts, so they travel one step ahead of the rows. What only some groups need of the rows lies here for want of
+// registers.
 typedef struct {
   int32_t value[2][TILE_COLUMNS];
   uint32_t bits[2][TILE_COLUMNS];
   int32_t index[2][TILE_COLUMNS];
   float log_sum_exp[2][TILE_COLUMNS], delta[2][TILE_COLUMNS];  // dk/dv kernel: of the queries
+  int32_t row[BACKWARD_ROWS(2)];                               // -1: padding
+  uint32_t row_bit[BACKWARD_ROWS(2)];
+  int32_t row_value[BACKWARD_ROWS(2)];
 } backward_columns;
 
 // A row's log_sum_exp in base 2. Rows that read nothing, and padding (-inf too), get +inf: P is 0.
@@ -74,11 +88,61 @@ __device__ __forceinline__ void backward_copy_columns(backward_columns *shared, 
     gpu_copy_async(&shared->index[stage ^ 1][first], tiles.columns + next_column + first, true);
 }
 
+// The warp's rows, for the votes; single rows go to shared memory. `first`: the block's, into the list's rows.
+template <int row_blocks>
+__device__ __forceinline__ tile_warp_rows backward_read_rows(backward_columns *shared,
+                                                             const attention_device_tiles &tiles,
+                                                             int64_t first, int warp, int lane) {
+  tile_warp_rows all = {0, INT32_MAX, INT32_MIN};
+#pragma unroll
+  for (int m = 0; m < row_blocks; ++m) {
+    int own = (warp * row_blocks + m) * 16;
+    int64_t at = first + own;
+    int32_t row, value;
+    uint32_t bit;
+    tile_warp_rows some = tile_read_rows(tiles.rows + at, tiles.row_value + at, tiles.row_slot + at, lane,
+                                         &row, &bit, &value);
+    if (lane < 16)
+      shared->row[own + lane] = row, shared->row_bit[own + lane] = bit, shared->row_value[own + lane] = value;
+    all.slots |= some.slots;
+    all.low = some.low < all.low ? some.low : all.low;
+    all.high = some.high > all.high ? some.high : all.high;
+  }
+  return all;
+}
+
+// Sets P to 0 where a row does not see a column. first_column: of the group.
+template <bool key_list, int row_blocks>
+__device__ __forceinline__ void backward_mask(float (*p)[2][4], const backward_columns *shared, int stage,
+                                              int first_column, int warp, int lane) {
+  uint32_t row_bit[row_blocks][2];
+  int32_t row_value[row_blocks][2];
+#pragma unroll
+  for (int m = 0; m < row_blocks; ++m)
+    for (int half = 0; half < 2; ++half) {
+      int row = (warp * row_blocks + m) * 16 + half * 8 + lane / 4;
+      row_bit[m][half] = shared->row_bit[row], row_value[m][half] = shared->row_value[row];
+    }
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+    int column = first_column + n * 8 + lane % 4 * 2;
+    int2 value = *(const int2 *)(shared->value[stage] + column);
+    uint2 bits = *(const uint2 *)(shared->bits[stage] + column);
+#pragma unroll
+    for (int m = 0; m < row_blocks; ++m)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (!tile_visible<key_list>(e % 2 ? bits.y : bits.x, e % 2 ? value.y : value.x, row_bit[m][e / 2],
+                                    row_value[m][e / 2]))
+          p[m][n][e] = 0.0f;
+  }
+}
+
 // Writes a warp's 16 x head_dim result, accumulator fragments times `scale`, to its rows: through 16 rows of shared
-// memory of its own, so that rows leave in pieces of 16 bytes. `row`: that of lane % 16, -1 for padding.
+// memory of its own, so that rows leave in pieces of 16 bytes. `rows`: the warp's, -1 for padding.
 template <int head_dim>
 __device__ __forceinline__ void backward_store(gpu_bf16 *matrix, int64_t stride, unsigned char *tile,
-                                               int32_t row, float (*sum)[4], float scale, int lane) {
+                                               const int32_t *rows, float (*sum)[4], float scale, int lane) {
   constexpr int chunks = head_dim / 8;
   int group = lane / 4, pair = lane % 4 * 4;  // bytes into the chunk
 #pragma unroll
@@ -92,7 +156,7 @@ __device__ __forceinline__ void backward_store(gpu_bf16 *matrix, int64_t stride,
 #pragma unroll
   for (int first = 0; first < 16 * chunks; first += 32) {
     int i = (first + lane) / chunks, c = (first + lane) % chunks;
-    int32_t target = gpu_shuffle(row, i);
+    int32_t target = rows[i];
     if (target >= 0)
       *(uint4 *)(matrix + target * stride + c * 8) = *(const uint4 *)(tile + tile_offset<head_dim>(i, c));
   }
