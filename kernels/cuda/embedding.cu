@@ -365,7 +365,7 @@ static __device__ __forceinline__ void add_to_table(const id_sort &sort, int32_t
 
 // Adds the runs that cross chunks. A run belongs to the chunk where it begins. blockIdx: chunks, columns, table
 static __global__ void __launch_bounds__(FINISH_WARPS * 32)
-    finish_kernel(id_sorts sorts, int64_t n, int64_t n_chunk, int32_t C, int32_t columns) {
+    finish_kernel(id_sorts sorts, int64_t n_chunk, int32_t C, int32_t columns) {
   GPU_SHARED(float, sums, [FINISH_WARPS][FINISH_COLUMNS]);
   id_sort sort = chosen_sort(sorts, blockIdx.z);
   const int32_t *keys = sort.to_keys;
@@ -514,7 +514,7 @@ ss_status cuda_embedding_backward(ss_device *device, ss_tensor dwte, ss_tensor d
   if (n_chunk > 1) {
     dim3 grid((unsigned)cuda_ceil_divide(n_chunk, FINISH_CHUNKS),
               (unsigned)cuda_ceil_divide(columns, FINISH_COLUMNS), (unsigned)n_table);
-    GPU_LAUNCH(finish_kernel, grid, FINISH_WARPS * 32, 0, stream, sorts, n, n_chunk, (int32_t)C, columns);
+    GPU_LAUNCH(finish_kernel, grid, FINISH_WARPS * 32, 0, stream, sorts, n_chunk, (int32_t)C, columns);
     CUDA_LAUNCHED(device, "embedding_backward");
   }
   return SS_OK;
