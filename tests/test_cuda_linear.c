@@ -139,6 +139,28 @@ static void linear_activation(void **state) {
   }
 }
 
+// Algorithms chosen by time (on a GPU; the emulator has none): the choice must leave what accumulates as it was, and
+// hold for other shapes of the same size class.
+static void linear_tuned(void **state) {
+  (void)state;
+  static const linear_shape large[] = {{1100, 1024, 2048, 0}, {1030, 1024, 2048, 0}, {1100, 1024, 2048, 0}};
+  static const linear_shape small[] = {{30, 16, 24, 0}, {31, 16, 24, 0}, {30, 16, 24, 0}};
+  const linear_shape *shapes = cuda_is_emulated() ? small : large;
+  for (int p = 0; p < N_PRECISION; ++p) {
+    cuda_fixture f;
+    cuda_open(&f, precisions[p], false);
+    for (int i = 0; i < 3; ++i) {
+      cuda_gemm_choices_of(f.device[ON_CUDA])->bias_gradient = i == 2;
+      check_linear_shape(&f, precisions[p], shapes[i], true);
+    }
+    int64_t scale = cuda_is_emulated() ? 1 : 64;
+    cuda_context(&f, "precision %d, fused with GELU", p);
+    check_activation_shape(&f, precisions[p], SS_ACTIVATION_GELU, 17 * scale, 16 * scale, 32 * scale,
+                           16 * scale, true);
+    cuda_close(&f);
+  }
+}
+
 typedef enum { TARGETS_SOME, TARGETS_ALL, TARGETS_NONE } which_targets;
 
 // Small integers everywhere, so that the logits are exact in every precision and many of them are equal: what is the
@@ -287,8 +309,10 @@ static void refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(linear),     cmocka_unit_test(linear_other_ways), cmocka_unit_test(linear_activation),
-      cmocka_unit_test(classifier), cmocka_unit_test(classifier_normal), cmocka_unit_test(refused),
+      cmocka_unit_test(linear),       cmocka_unit_test(linear_other_ways),
+      cmocka_unit_test(linear_tuned), cmocka_unit_test(linear_activation),
+      cmocka_unit_test(classifier),   cmocka_unit_test(classifier_normal),
+      cmocka_unit_test(refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
