@@ -54,9 +54,9 @@ ss_status attention_backward_kv(ss_device *device, int32_t head_dim,
 
 #if defined(__CUDACC__) || defined(SS_EMULATE)
 
-// What a step knows about its columns, and a block about its rows. `index` is that of the step after it: a gather needs its indices when it
-// starts, so they travel one step ahead of the rows. What only some groups need of the rows lies here for want of
-// registers.
+// In shared memory: a step's columns (two stages) and a block's rows. `index` is that of the step after: a gather needs
+// its indices when it starts, so they travel one step ahead of the rows. What only some groups need of the rows lies
+// here for want of registers.
 typedef struct {
   int32_t value[2][TILE_COLUMNS];
   uint32_t bits[2][TILE_COLUMNS];
@@ -65,7 +65,7 @@ typedef struct {
   int32_t row[BACKWARD_ROWS(2)];                               // -1: padding
   uint32_t row_bit[BACKWARD_ROWS(2)];
   int32_t row_value[BACKWARD_ROWS(2)];
-} backward_columns;
+} backward_lists;
 
 // A row's log_sum_exp in base 2. Rows that read nothing, and padding (-inf too), get +inf: P is 0.
 __device__ __forceinline__ float backward_log2_sum(float log_sum_exp) {
@@ -74,23 +74,23 @@ __device__ __forceinline__ float backward_log2_sum(float log_sum_exp) {
 
 // Starts the copies of the values and bits of the columns at `column` (warps 0 and 1), and of the indices at
 // `next_column` (warp 2).
-__device__ __forceinline__ void backward_copy_columns(backward_columns *shared, int stage,
+__device__ __forceinline__ void backward_copy_columns(backward_lists *lists, int stage,
                                                       const attention_device_tiles &tiles, int64_t column,
                                                       int64_t next_column, int thread) {
   int first = thread % 32 * 4;
   if (first >= TILE_COLUMNS)
     return;
   if (thread < 32)
-    gpu_copy_async(&shared->value[stage][first], tiles.column_value + column + first, true);
+    gpu_copy_async(&lists->value[stage][first], tiles.column_value + column + first, true);
   else if (thread < 64)
-    gpu_copy_async(&shared->bits[stage][first], tiles.column_bits + column + first, true);
+    gpu_copy_async(&lists->bits[stage][first], tiles.column_bits + column + first, true);
   else if (thread < 96)
-    gpu_copy_async(&shared->index[stage ^ 1][first], tiles.columns + next_column + first, true);
+    gpu_copy_async(&lists->index[stage ^ 1][first], tiles.columns + next_column + first, true);
 }
 
 // The warp's rows, for the votes; single rows go to shared memory. `first`: the block's, into the list's rows.
 template <int row_blocks>
-__device__ __forceinline__ tile_warp_rows backward_read_rows(backward_columns *shared,
+__device__ __forceinline__ tile_warp_rows backward_read_rows(backward_lists *lists,
                                                              const attention_device_tiles &tiles,
                                                              int64_t first, int warp, int lane) {
   tile_warp_rows all = {0, INT32_MAX, INT32_MIN};
@@ -103,7 +103,7 @@ __device__ __forceinline__ tile_warp_rows backward_read_rows(backward_columns *s
     tile_warp_rows some = tile_read_rows(tiles.rows + at, tiles.row_value + at, tiles.row_slot + at, lane,
                                          &row, &bit, &value);
     if (lane < 16)
-      shared->row[own + lane] = row, shared->row_bit[own + lane] = bit, shared->row_value[own + lane] = value;
+      lists->row[own + lane] = row, lists->row_bit[own + lane] = bit, lists->row_value[own + lane] = value;
     all.slots |= some.slots;
     all.low = some.low < all.low ? some.low : all.low;
     all.high = some.high > all.high ? some.high : all.high;
@@ -113,7 +113,7 @@ __device__ __forceinline__ tile_warp_rows backward_read_rows(backward_columns *s
 
 // Sets P to 0 where a row does not see a column. first_column: of the group.
 template <bool key_list, int row_blocks>
-__device__ __forceinline__ void backward_mask(float (*p)[2][4], const backward_columns *shared, int stage,
+__device__ __forceinline__ void backward_mask(float (*p)[2][4], const backward_lists *lists, int stage,
                                               int first_column, int warp, int lane) {
   uint32_t row_bit[row_blocks][2];
   int32_t row_value[row_blocks][2];
@@ -121,13 +121,13 @@ __device__ __forceinline__ void backward_mask(float (*p)[2][4], const backward_c
   for (int m = 0; m < row_blocks; ++m)
     for (int half = 0; half < 2; ++half) {
       int row = (warp * row_blocks + m) * 16 + half * 8 + lane / 4;
-      row_bit[m][half] = shared->row_bit[row], row_value[m][half] = shared->row_value[row];
+      row_bit[m][half] = lists->row_bit[row], row_value[m][half] = lists->row_value[row];
     }
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
     int column = first_column + n * 8 + lane % 4 * 2;
-    int2 value = *(const int2 *)(shared->value[stage] + column);
-    uint2 bits = *(const uint2 *)(shared->bits[stage] + column);
+    int2 value = *(const int2 *)(lists->value[stage] + column);
+    uint2 bits = *(const uint2 *)(lists->bits[stage] + column);
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m)
 #pragma unroll

@@ -9,8 +9,8 @@
 template <int head_dim, int row_blocks> struct kv_layout {
   static constexpr int tile = TILE_COLUMNS * head_dim * 2, rows = BACKWARD_ROWS(row_blocks) * head_dim * 2;
   static constexpr int stage = 2 * tile, start = stage;
-  static constexpr int columns = start + (2 * rows > stage ? 2 * rows : stage);
-  static constexpr int bytes = columns + (int)sizeof(backward_columns);
+  static constexpr int lists = start + (2 * rows > stage ? 2 * rows : stage);
+  static constexpr int bytes = lists + (int)sizeof(backward_lists);
 };
 
 // What a lane keeps of its rows.
@@ -22,8 +22,8 @@ template <int head_dim, int row_blocks> struct kv_state {
 // One group of 16 queries. q, dout: the group's rows in shared memory.
 template <int head_dim, int row_blocks>
 __device__ __forceinline__ void kv_group(kv_state<head_dim, row_blocks> *state, const unsigned char *q,
-                                         const unsigned char *dout, const backward_columns *columns,
-                                         int stage, int group, bool all, float scale, int warp, int lane) {
+                                         const unsigned char *dout, const backward_lists *lists, int stage,
+                                         int group, bool all, float scale, int warp, int lane) {
   int plain = tile_lane_chunks_first<head_dim>(lane), transposed = tile_lane_rows_first<head_dim>(lane);
   int column = group * TILE_GROUP + lane % 4 * 2;
   float p[row_blocks][2][4] = {}, ds[row_blocks][2][4];
@@ -39,7 +39,7 @@ __device__ __forceinline__ void kv_group(kv_state<head_dim, row_blocks> *state, 
   }
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
-    float2 column_delta = *(const float2 *)(columns->delta[stage] + column + n * 8);
+    float2 column_delta = *(const float2 *)(lists->delta[stage] + column + n * 8);
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m) {
       ds[m][n][0] = ds[m][n][2] = -column_delta.x;
@@ -58,14 +58,14 @@ __device__ __forceinline__ void kv_group(kv_state<head_dim, row_blocks> *state, 
   }
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
-    float2 sum = *(const float2 *)(columns->log_sum_exp[stage] + column + n * 8);
+    float2 sum = *(const float2 *)(lists->log_sum_exp[stage] + column + n * 8);
 #pragma unroll
     for (int m = 0; m < row_blocks; ++m)
       for (int e = 0; e < 4; ++e)
         p[m][n][e] = gpu_exp2(p[m][n][e] * scale - (e % 2 ? sum.y : sum.x));
   }
   if (!all)
-    backward_mask<true, row_blocks>(p, columns, stage, group * TILE_GROUP, warp, lane);
+    backward_mask<true, row_blocks>(p, lists, stage, group * TILE_GROUP, warp, lane);
   uint32_t a[row_blocks][4];
 #pragma unroll
   for (int m = 0; m < row_blocks; ++m)
@@ -110,11 +110,11 @@ __device__ __forceinline__ float kv_get(const attention_backward_arguments &a, c
     value = source[query * stride + head];
   return value;
 }
-__device__ __forceinline__ void kv_put(backward_columns *columns, int stage, float value, int thread) {
+__device__ __forceinline__ void kv_put(backward_lists *lists, int stage, float value, int thread) {
   if (thread < TILE_COLUMNS)
-    columns->log_sum_exp[stage][thread] = backward_log2_sum(value);
+    lists->log_sum_exp[stage][thread] = backward_log2_sum(value);
   else
-    columns->delta[stage][thread - TILE_COLUMNS] = value == -INFINITY ? 0.0f : value;
+    lists->delta[stage][thread - TILE_COLUMNS] = value == -INFINITY ? 0.0f : value;
 }
 
 template <int head_dim, int row_blocks>
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
   constexpr int block_rows = BACKWARD_ROWS(row_blocks);
   static_assert(BACKWARD_THREADS == 2 * TILE_COLUMNS, "kv_get");
   GPU_DYNAMIC_SHARED(shared);
-  backward_columns *columns = (backward_columns *)(shared + layout::columns);
+  backward_lists *lists = (backward_lists *)(shared + layout::lists);
   int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   int parts = a.tiles.tile_rows / block_rows;
   int kv_head = blockIdx.x % a.n_kv_head, part = blockIdx.x / a.n_kv_head % parts;
@@ -137,14 +137,14 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
 
   // The indices come first, as all else waits for them.
   kv_state<head_dim, row_blocks> state;
-  tile_warp_rows warp_rows = backward_read_rows<row_blocks>(columns, a.tiles, first_row, warp, lane);
+  tile_warp_rows warp_rows = backward_read_rows<row_blocks>(lists, a.tiles, first_row, warp, lane);
   unsigned char *start = shared + layout::start;
   if (n_step > 0) {
     tile_gather_pair<head_dim, TILE_COLUMNS, BACKWARD_THREADS>(shared, a.q + first_head * head_dim,
                                                                a.q_stride, shared + layout::tile,
                                                                a.dout + first_head * head_dim, a.dout_stride,
                                                                first_columns, thread);
-    backward_copy_columns(columns, 0, a.tiles, tile.column_first,
+    backward_copy_columns(lists, 0, a.tiles, tile.column_first,
                           tile.column_first + (n_step > 1 ? TILE_COLUMNS : 0), thread);
   }
   tile_gather_pair<head_dim, block_rows, BACKWARD_THREADS>(start, a.k + kv_head * head_dim, a.k_stride,
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
                                                            a.v_stride, rows, thread);
   gpu_copy_commit();
   if (n_step > 0)
-    kv_put(columns, 0, kv_get(a, first_columns, first_head, thread), thread);
+    kv_put(lists, 0, kv_get(a, first_columns, first_head, thread), thread);
   gpu_copy_wait<0>();
   gpu_sync_block();
   int fragment = tile_lane_rows_first<head_dim>(lane);
@@ -183,37 +183,37 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
         step = 0, ++head;
       unsigned char *next = shared + (stage ^ 1) * layout::stage;
       int64_t column = tile.column_first + (int64_t)step * TILE_COLUMNS;
-      const int32_t *queries = columns->index[stage ^ 1];
+      const int32_t *queries = lists->index[stage ^ 1];
       tile_gather_pair<head_dim, TILE_COLUMNS, BACKWARD_THREADS>(next, a.q + head * head_dim, a.q_stride,
                                                                  next + layout::tile,
                                                                  a.dout + head * head_dim, a.dout_stride,
                                                                  queries, thread);
-      backward_copy_columns(columns, stage ^ 1, a.tiles, column,
+      backward_copy_columns(lists, stage ^ 1, a.tiles, column,
                             step + 1 < n_step ? column + TILE_COLUMNS : tile.column_first, thread);
       gpu_copy_commit();
       staged = kv_get(a, queries, head, thread);
     }
     const unsigned char *step_q = shared + stage * layout::stage;
-    tile_visibility visibility = tile_step_visibility<true>(columns->value[stage], columns->bits[stage],
+    tile_visibility visibility = tile_step_visibility<true>(lists->value[stage], lists->bits[stage],
                                                             warp_rows, lane);
 #pragma unroll 1
     for (uint32_t groups = visibility.any; groups != 0; groups &= groups - 1) {
       int group = tile_first_group(groups);
       bool all = (visibility.all >> (8 * group) & 1) != 0;
       const unsigned char *group_q = step_q + group * (TILE_GROUP * head_dim * 2);
-      kv_group(&state, group_q, group_q + layout::tile, columns, stage, group, all, scale, warp, lane);
+      kv_group(&state, group_q, group_q + layout::tile, lists, stage, group, all, scale, warp, lane);
     }
     if (more)
-      kv_put(columns, stage ^ 1, staged, thread);
+      kv_put(lists, stage ^ 1, staged, thread);
   }
   gpu_sync_block();
 #pragma unroll
   for (int m = 0; m < row_blocks; ++m) {
     unsigned char *own = shared + (warp * row_blocks + m) * (16 * head_dim * 2);
     backward_store<head_dim>(a.dk + kv_head * head_dim, a.dk_stride, own,
-                             columns->row + (warp * row_blocks + m) * 16, state.dk[m], a.scale, lane);
+                             lists->row + (warp * row_blocks + m) * 16, state.dk[m], a.scale, lane);
     backward_store<head_dim>(a.dv + kv_head * head_dim, a.dv_stride, own + layout::rows,
-                             columns->row + (warp * row_blocks + m) * 16, state.dv[m], 1.0f, lane);
+                             lists->row + (warp * row_blocks + m) * 16, state.dv[m], 1.0f, lane);
   }
 }
 

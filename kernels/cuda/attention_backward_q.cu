@@ -8,8 +8,8 @@
 template <int head_dim, int row_blocks> struct q_layout {
   static constexpr int tile = TILE_COLUMNS * head_dim * 2, rows = BACKWARD_ROWS(row_blocks) * head_dim * 2;
   static constexpr int stage = 2 * tile, start = stage;
-  static constexpr int columns = start + (3 * rows > stage ? 3 * rows : stage);
-  static constexpr int bytes = columns + (int)sizeof(backward_columns);
+  static constexpr int lists = start + (3 * rows > stage ? 3 * rows : stage);
+  static constexpr int bytes = lists + (int)sizeof(backward_lists);
 };
 
 // What a lane keeps of its rows.
@@ -22,7 +22,7 @@ template <int head_dim, int row_blocks> struct q_state {
 // One group of 16 key rows. k, v: the group's rows in shared memory.
 template <int head_dim, int row_blocks>
 __device__ __forceinline__ void q_group(q_state<head_dim, row_blocks> *state, const unsigned char *k,
-                                        const unsigned char *v, const backward_columns *columns, int stage,
+                                        const unsigned char *v, const backward_lists *lists, int stage,
                                         int group, bool all, float scale, int warp, int lane) {
   int plain = tile_lane_chunks_first<head_dim>(lane), transposed = tile_lane_rows_first<head_dim>(lane);
   float p[row_blocks][2][4], ds[row_blocks][2][4];
@@ -57,7 +57,7 @@ __device__ __forceinline__ void q_group(q_state<head_dim, row_blocks> *state, co
       for (int e = 0; e < 4; ++e)
         p[m][n][e] = gpu_exp2(p[m][n][e] * scale - state->log_sum_exp[m][e / 2]);
   if (!all)
-    backward_mask<false, row_blocks>(p, columns, stage, group * TILE_GROUP, warp, lane);
+    backward_mask<false, row_blocks>(p, lists, stage, group * TILE_GROUP, warp, lane);
   uint32_t a[row_blocks][4];
 #pragma unroll
   for (int m = 0; m < row_blocks; ++m)
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
   typedef q_layout<head_dim, row_blocks> layout;
   constexpr int block_rows = BACKWARD_ROWS(row_blocks);
   GPU_DYNAMIC_SHARED(shared);
-  backward_columns *columns = (backward_columns *)(shared + layout::columns);
+  backward_lists *lists = (backward_lists *)(shared + layout::lists);
   int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   int parts = a.tiles.tile_rows / block_rows;
   int head = blockIdx.x % a.n_head, part = blockIdx.x / a.n_head % parts,
@@ -134,13 +134,13 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
 
   // The indices come first, as all else waits for them.
   q_state<head_dim, row_blocks> state;
-  tile_warp_rows warp_rows = backward_read_rows<row_blocks>(columns, a.tiles, first_row, warp, lane);
+  tile_warp_rows warp_rows = backward_read_rows<row_blocks>(lists, a.tiles, first_row, warp, lane);
   unsigned char *start = shared + layout::start;
   if (n_step > 0) {
     tile_gather_pair<head_dim, TILE_COLUMNS, BACKWARD_THREADS>(shared, k, a.k_stride, shared + layout::tile,
                                                                v, a.v_stride,
                                                                a.tiles.columns + tile.column_first, thread);
-    backward_copy_columns(columns, 0, a.tiles, tile.column_first,
+    backward_copy_columns(lists, 0, a.tiles, tile.column_first,
                           tile.column_first + (n_step > 1 ? TILE_COLUMNS : 0), thread);
   }
   tile_gather<head_dim, block_rows, BACKWARD_THREADS>(start, a.q + head * head_dim, a.q_stride, rows, thread);
@@ -169,21 +169,20 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
       unsigned char *next = shared + (stage ^ 1) * layout::stage;
       int64_t column = tile.column_first + (int64_t)(step + 1) * TILE_COLUMNS;
       tile_gather_pair<head_dim, TILE_COLUMNS, BACKWARD_THREADS>(next, k, a.k_stride, next + layout::tile, v,
-                                                                 a.v_stride, columns->index[stage ^ 1],
-                                                                 thread);
-      backward_copy_columns(columns, stage ^ 1, a.tiles, column,
+                                                                 a.v_stride, lists->index[stage ^ 1], thread);
+      backward_copy_columns(lists, stage ^ 1, a.tiles, column,
                             column + (step + 2 < n_step ? TILE_COLUMNS : 0), thread);
       gpu_copy_commit();
     }
     const unsigned char *step_k = shared + stage * layout::stage;
-    tile_visibility visibility = tile_step_visibility<false>(columns->value[stage], columns->bits[stage],
+    tile_visibility visibility = tile_step_visibility<false>(lists->value[stage], lists->bits[stage],
                                                              warp_rows, lane);
 #pragma unroll 1
     for (uint32_t groups = visibility.any; groups != 0; groups &= groups - 1) {
       int group = tile_first_group(groups);
       bool all = (visibility.all >> (8 * group) & 1) != 0;
       const unsigned char *group_k = step_k + group * (TILE_GROUP * head_dim * 2);
-      q_group(&state, group_k, group_k + layout::tile, columns, stage, group, all, scale, warp, lane);
+      q_group(&state, group_k, group_k + layout::tile, lists, stage, group, all, scale, warp, lane);
     }
   }
   gpu_sync_block();
@@ -191,7 +190,7 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
   for (int m = 0; m < row_blocks; ++m)
     backward_store<head_dim>(a.dq + head * head_dim, a.dq_stride,
                              shared + (warp * row_blocks + m) * (16 * head_dim * 2),
-                             columns->row + (warp * row_blocks + m) * 16, state.dq[m], a.scale, lane);
+                             lists->row + (warp * row_blocks + m) * 16, state.dq[m], a.scale, lane);
 }
 
 template <int head_dim, int row_blocks>
