@@ -278,17 +278,24 @@ static void check_problem(cuda_fixture *f, const attention_problem *p, attention
 static const ss_attention_shape tiled_shapes[] = {{2, 2, 16, 0.25f},
                                                   {4, 2, 32, 0.17f},
                                                   {2, 1, 64, 0.125f},
-                                                  {2, 2, 128, 0.09f}};
+                                                  {2, 2, 128, 0.09f},
+                                                  {6, 2, 64, 0.125f}};
 static const ss_attention_shape odd_shapes[] = {{2, 1, 5, 0.4f},
                                                 {3, 3, 24, 0.2f},
-                                                {6, 2, 96, 0.1f},
-                                                {1, 1, 200, 0.07f}};
-#define N_SHAPE 4
+                                                {2, 1, 96, 0.1f},
+                                                {1, 1, 200, 0.07f},
+                                                {1, 1, 33, 0.2f}};
+#define N_SHAPE 5
+
+// The plain kernel is slow on the emulator, which switches fibers at every shuffle.
+static int size_for(attention_run run, int tiled, int plain) {
+  return run.kernel == SS_ATTENTION_TILED || !cuda_is_emulated() ? tiled : plain;
+}
 
 static void test_packed(cuda_fixture *f, attention_run run, const ss_attention_shape *shapes) {
   for (int s = 0; s < N_SHAPE; ++s)
-    for (int longest = 3; longest <= 50; longest = longest * 4 + 1) {
-      attention_problem p = packed_problem(f, shapes[s], 3, 50, longest);
+    for (int longest = 3; longest <= size_for(run, 120, 30); longest = longest * 5 + 1) {
+      attention_problem p = packed_problem(f, shapes[s], 3, size_for(run, 90, 30), longest);
       run.fused = longest > 3;
       check_problem(f, &p, run);
       free_problem(&p);
@@ -298,15 +305,16 @@ static void test_packed(cuda_fixture *f, attention_run run, const ss_attention_s
 // Prefix as a range or as causal part: the same visible sets, cut into other views.
 static void test_causal(cuda_fixture *f, attention_run run, const ss_attention_shape *shapes) {
   for (int s = 0; s < N_SHAPE; ++s) {
-    attention_problem p = causal_problem(f, shapes[s], 2, 75);
+    int length = size_for(run, 75, 25);
+    attention_problem p = causal_problem(f, shapes[s], 2, length);
     check_problem(f, &p, run);
     free(p.views), free(p.ranges);
-    p.views = calloc(150, sizeof *p.views);
-    p.ranges = calloc(150, sizeof *p.ranges);
+    p.views = calloc((size_t)p.n_query, sizeof *p.views);
+    p.ranges = calloc((size_t)p.n_query, sizeof *p.ranges);
     p.n_view = 0;
-    for (int32_t row = 0; row < 150;) {
-      int32_t first = row / 75 * 75, size = 1 + (int32_t)ss_random_below(&f->random, 20);
-      size = size < first + 75 - row ? size : first + 75 - row;
+    for (int32_t row = 0; row < p.n_query;) {
+      int32_t first = row / length * length, size = 1 + (int32_t)ss_random_below(&f->random, 20);
+      size = size < first + length - row ? size : first + length - row;
       p.views[p.n_view++] = (ss_attention_view){row, size, row, row, (int32_t)p.n_range, row > first};
       if (row > first)
         p.ranges[p.n_range++] = (span_range){first, row};
@@ -315,9 +323,43 @@ static void test_causal(cuda_fixture *f, attention_run run, const ss_attention_s
     check_problem(f, &p, run);
     free_problem(&p);
   }
-  attention_problem p = causal_problem(f, shapes[0], 1, 300);  // tiles of 128 rows
-  check_problem(f, &p, run);
-  free_problem(&p);
+}
+
+// Views of 256 queries and more have tiles of 128 rows.
+static void test_long_views(cuda_fixture *f, attention_run run, const ss_attention_shape *shapes) {
+  run.backward = run.kernel == SS_ATTENTION_TILED || !cuda_is_emulated();
+  for (int s = 0; s < (run.backward ? N_SHAPE : 1); ++s) {
+    attention_problem p = causal_problem(f, shapes[s], 1, run.backward ? 300 : 256);
+    check_problem(f, &p, run);
+    free_problem(&p);
+  }
+}
+
+// Headers that read a little of every segment before them, and bodies that read a few segments whole.
+static void test_segments(cuda_fixture *f, attention_run run, const ss_attention_shape *shapes) {
+  int n_segment = size_for(run, 32, 5);
+  for (int s = 0; s < N_SHAPE; ++s) {
+    attention_problem p = empty_problem(shapes[s], 17 * n_segment, 17 * n_segment, 2 * n_segment,
+                                        n_segment * (n_segment + 3));
+    for (int32_t segment = 0; segment < n_segment; ++segment) {
+      int32_t first = segment * 17;
+      ss_attention_view header = {first, 5, first, first, (int32_t)p.n_range, segment};
+      for (int32_t k = 0; k < segment; ++k)
+        p.ranges[p.n_range++] = (span_range){k * 17 - (k > 0), k * 17 + 5};
+      ss_attention_view body = {first + 5, 12, first, first + 5, (int32_t)p.n_range, 0};
+      for (int32_t k = segment / 7; k < segment && body.n_range < 3;
+           k += 1 + (int32_t)ss_random_below(&f->random, 9)) {
+        p.ranges[p.n_range++] = (span_range){k * 17, k * 17 + 17};
+        ++body.n_range;
+      }
+      p.views[p.n_view++] = header;
+      p.views[p.n_view++] = body;
+    }
+    finish_problem(f, &p);
+    run.fused = true;
+    check_problem(f, &p, run);
+    free_problem(&p);
+  }
 }
 
 // Single queries over slabs of a cache, and a prefill.
@@ -369,7 +411,7 @@ static void test_empty(cuda_fixture *f, attention_run run, const ss_attention_sh
 // Key rows that nobody reads, and query rows in no view, hold NaN: not a bit changes.
 static void test_poison(cuda_fixture *f, attention_run run, const ss_attention_shape *shapes) {
   for (int s = 0; s < N_SHAPE; ++s) {
-    attention_problem p = packed_problem(f, shapes[s], 2, 60, 13);
+    attention_problem p = packed_problem(f, shapes[s], 2, size_for(run, 60, 50), 13);
     bool *covered = calloc((size_t)p.n_query, 1);
     memset(p.read, 0, (size_t)p.n_key);
     for (int64_t i = 0; i < p.n_view; ++i) {
@@ -451,6 +493,8 @@ static void on_plain(attention_test test) {
   }
 TEST_ON_BOTH(packed)
 TEST_ON_BOTH(causal)
+TEST_ON_BOTH(long_views)
+TEST_ON_BOTH(segments)
 TEST_ON_BOTH(decoding)
 TEST_ON_BOTH(empty)
 TEST_ON_BOTH(poison)
@@ -497,12 +541,22 @@ static void choices(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(packed_plain),      cmocka_unit_test(causal_plain),
-      cmocka_unit_test(decoding_plain),    cmocka_unit_test(empty_plain),
-      cmocka_unit_test(poison_plain),      cmocka_unit_test(refilled_plain),
-      cmocka_unit_test(packed_by_tiles),   cmocka_unit_test(causal_by_tiles),
-      cmocka_unit_test(decoding_by_tiles), cmocka_unit_test(empty_by_tiles),
-      cmocka_unit_test(poison_by_tiles),   cmocka_unit_test(refilled_by_tiles),
+      cmocka_unit_test(packed_plain),
+      cmocka_unit_test(causal_plain),
+      cmocka_unit_test(long_views_plain),
+      cmocka_unit_test(segments_plain),
+      cmocka_unit_test(decoding_plain),
+      cmocka_unit_test(empty_plain),
+      cmocka_unit_test(poison_plain),
+      cmocka_unit_test(refilled_plain),
+      cmocka_unit_test(packed_by_tiles),
+      cmocka_unit_test(causal_by_tiles),
+      cmocka_unit_test(long_views_by_tiles),
+      cmocka_unit_test(segments_by_tiles),
+      cmocka_unit_test(decoding_by_tiles),
+      cmocka_unit_test(empty_by_tiles),
+      cmocka_unit_test(poison_by_tiles),
+      cmocka_unit_test(refilled_by_tiles),
       cmocka_unit_test(choices),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
