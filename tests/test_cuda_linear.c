@@ -253,7 +253,7 @@ static void classifier(void **state) {
     check_classifier(&f, precisions[p], 300, 8, 9, TARGETS_ALL, 128 * 64 * 2);
     // More pieces than threads; more than threads in all stages; a row that shared memory cannot hold.
     check_classifier(&f, precisions[p], 3, 8, 5003, TARGETS_ALL, 1 << 20);
-    check_classifier(&f, precisions[p], 2, 8, 33001, TARGETS_ALL, 1 << 20);
+    check_classifier(&f, precisions[p], 2, 8, 50257, TARGETS_ALL, 1 << 20);
     check_classifier(&f, precisions[p], 2, 8, 120001, TARGETS_ALL, 1 << 20);
     cuda_close(&f);
   }
