@@ -110,7 +110,7 @@ ss_status gpt_run(gpt *model, double loss_scale, ss_error *error);
 ss_status gpt_collect(gpt *model, gpt_loss *loss, ss_error *error);
 
 // Recomputation: norms' and activations' outputs are computed again in the backward pass instead of being kept.
-// The same results for less memory; off at first.
+// Less memory for the same results, bit for bit unless the device applies GELU before it rounds; off at first.
 void gpt_set_recompute(gpt *model, bool recompute);
 // Bytes of activations for `n_row` rows (tokens) on a device that computes in `compute`.
 size_t gpt_activation_bytes(const gpt_config *config, ss_dtype compute, bool recompute, bool backward,

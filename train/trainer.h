@@ -37,7 +37,7 @@ typedef struct {
   int64_t accumulate;              // micro-batches a step
   bool random_anchor_offset;
   int64_t seed;
-  bool recompute;  // less memory, the same result
+  bool recompute;  // less memory, the same gradients
   // optimisation
   int64_t steps;
   double max_seconds;  // 0: no limit; measured training time, validation and checkpoints excluded
