@@ -24,8 +24,9 @@ const ss_key train_config_keys[] = {
                    "count each example's anchors from a random offset, so that all are trained"),
     INT(seed, "1", 0, 9007199254740991.0, "of initialisation, order and anchor offsets"),
 
-    SS_CONFIG_BOOL(train_config, recompute, "train.recompute", "false",
-                   "compute norms and activations again in the backward pass: less memory, the same gradients"),
+    SS_CONFIG_BOOL(
+        train_config, recompute, "train.recompute", "false",
+        "compute norms and activations again in the backward pass: less memory, the same gradients"),
 
     INT(steps, "1000", 1, 1000000000, "optimizer steps"),
     REAL(
