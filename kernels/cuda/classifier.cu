@@ -167,6 +167,7 @@ static __global__ void __launch_bounds__(BLOCK, 2)
   const type *row = resident ? (const type *)shared : out;
   const int32_t thread = (int32_t)threadIdx.x, n_piece = (V + width - 1) / width;
   const int32_t stage = (n_piece + STAGES * BLOCK - 1) / (STAGES * BLOCK) * BLOCK;  // pieces of a stage
+  const int32_t listed = rows[blockIdx.x];
   row_scan scan = {-1e30f, 0.0f, INT_MAX};
   if (resident) {
     for (int s = 0; s < STAGES; ++s) {
@@ -175,7 +176,8 @@ static __global__ void __launch_bounds__(BLOCK, 2)
       gpu_copy_commit();
     }
   }
-  const int32_t listed = rows[blockIdx.x], target = targets[listed];
+  // Volatile, so that it is read now, while the row is on its way, and not after it.
+  const int32_t target = *(const volatile int32_t *)(targets + listed);
   if (resident) {
     // A thread reads what it has copied itself, so no barrier stands between the stages.
     gpu_copy_wait<3>();
