@@ -165,10 +165,14 @@ static const dense_graph *dense_serving(ss_device *device, cuda_dense_state *sta
     key.stride[id] = operands[id].stride;
   const char *objection = dense_objection(cuda, &key, call, operands);
   const dense_graph *graph = objection ? NULL : dense_find(state, &key);
-  if (graph && graph->plan)
+  ss_error error = {0};
+  // A larger graph that found no memory may have cost this one its workspace.
+  if (graph && graph->plan && dense_reserve(state, dense_workspace_bytes(graph), &error) == SS_OK)
     return graph;
-  snprintf(state->text, sizeof(state->text), "%s does not serve the attention %s: %s", state->version,
-           backward ? "backward" : "forward", objection ? objection : graph->reason);
+  if (!objection)
+    objection = error.status == SS_OK ? graph->reason : error.message;
+  snprintf(state->text, sizeof(state->text), "%s does not serve the attention %s: %.400s", state->version,
+           backward ? "backward" : "forward", objection);
   return NULL;
 }
 

@@ -74,7 +74,7 @@ static const dense_tensor_kind dense_tensors[N_TENSOR] = {
 };
 
 typedef enum { PRODUCT, REDUCTION, POINTWISE, TRANSPOSITION } dense_node_kind;
-typedef enum { ALWAYS, TRAINING, ONE_TO_ONE, GROUPED, DETERMINISTIC, FAST } dense_condition;
+typedef enum { ALWAYS, ONE_TO_ONE, GROUPED, DETERMINISTIC, FAST } dense_condition;
 
 typedef struct {
   dense_node_kind kind;
@@ -98,8 +98,8 @@ static const dense_node dense_forward[] = {
     {ELEMENTWISE(SUB), SHIFTED, MASKED, MAXIMUM, NONE, ALWAYS},
     {ELEMENTWISE(EXP), WEIGHTS, SHIFTED, NONE, NONE, ALWAYS},
     {ROWS(ADD), SUM, WEIGHTS, NONE, NONE, ALWAYS},
-    {ELEMENTWISE(LOG), LOGARITHM, SUM, NONE, NONE, TRAINING},
-    {ELEMENTWISE(ADD), STATISTICS, MAXIMUM, LOGARITHM, NONE, TRAINING},
+    {ELEMENTWISE(LOG), LOGARITHM, SUM, NONE, NONE, ALWAYS},
+    {ELEMENTWISE(ADD), STATISTICS, MAXIMUM, LOGARITHM, NONE, ALWAYS},
     {ELEMENTWISE(DIV), P, WEIGHTS, SUM, NONE, ALWAYS},
     {PRODUCT, 0, OUT, P, V, NONE, ALWAYS},
 };
@@ -250,7 +250,8 @@ static cudnnBackendDescriptor_t dense_tensor_of(dense_builder *b, dense_tensor i
   dense_set(b, tensor, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, size);
   dense_set(b, tensor, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, stride);
   dense_set(b, tensor, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
-  if (id >= SCORES)
+  if (id >= SCORES ||
+      (id == STATISTICS && !key->statistics))  // engines want the node even when nobody reads it
     dense_set(b, tensor, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &yes);
   if (form == SCALAR)
     dense_set(b, tensor, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &yes);
@@ -260,8 +261,6 @@ static cudnnBackendDescriptor_t dense_tensor_of(dense_builder *b, dense_tensor i
 
 static bool dense_applies(const dense_key *key, dense_condition condition) {
   switch (condition) {
-  case TRAINING:
-    return key->statistics;
   case ONE_TO_ONE:
     return key->n_head == key->n_kv_head;
   case GROUPED:

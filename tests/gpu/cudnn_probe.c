@@ -389,6 +389,17 @@ static void check_interface(cuda_device *device, probe_tensors *t) {
     printf("    %s\n", device->base.error.message);
   }
   ss_error_clear(&device->base.error);
+  attention_call inference = t->call;
+  inference.log_sum_exp.data = NULL;
+  probe_error without[N_ERROR] = {{0, 0}};
+  tensors_poison(t);
+  if (attention_cudnn_forward(&device->base, rows, length, &inference) == SS_OK && tensors_fetch(t)) {
+    reference(t, false, rows - 1, t->shape.n_kv_head - 1, without);
+    printf("    without statistics: out NMSE %.2e\n", nmse(without[ERROR_OUT]));
+  } else {
+    printf("    without statistics: %s\n", device->base.error.message);
+  }
+  ss_error_clear(&device->base.error);
   attention_call crooked = t->call;
   crooked.q.data = (char *)crooked.q.data + 2;
   printf("  misaligned q: %s",
