@@ -99,7 +99,7 @@ void emulated_abort(const char *format, ...) {
 
 // ---------------------------------------------------------------- memory that a kernel must not touch
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATED_SANITIZED
 static const bool sanitized = true;
 #else
 static const bool sanitized = false;

@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__SANITIZE_ADDRESS__)
+#include "tests/emulator/runtime.h"
+
+#ifdef EMULATED_SANITIZED
 #include <sanitizer/common_interface_defs.h>
 #define FIBER_STACK (256 * 1024)  // instrumented frames are large
 #else
@@ -89,7 +91,7 @@ static inline void fiber_start(fiber_context *fiber, void (*entry)(void)) {
 
 // Goes from the running context to another; `last`: never to come back.
 static inline void fiber_switch(fiber_context *from, fiber_context *to, bool last) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATED_SANITIZED
   __sanitizer_start_switch_fiber(last ? NULL : &from->fake_stack, to->stack, to->stack_bytes);
 #else
   (void)last;
@@ -99,14 +101,14 @@ static inline void fiber_switch(fiber_context *from, fiber_context *to, bool las
 #else
   emulated_switch(&from->stack_pointer, to->stack_pointer);
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATED_SANITIZED
   __sanitizer_finish_switch_fiber(from->fake_stack, NULL, NULL);
 #endif
 }
 
 // The first thing that an entry calls: learns the stack of the context that started it.
 static inline void fiber_started(fiber_context *starter) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATED_SANITIZED
   const void *stack;
   __sanitizer_finish_switch_fiber(NULL, &stack, &starter->stack_bytes);
   starter->stack = (char *)stack;

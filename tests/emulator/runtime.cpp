@@ -78,7 +78,7 @@ bool emulated_is_device_memory(const void *data, size_t bytes) {
 
 #define SLACK 0xc5  // around an allocation: a large negative number in fp32 and bf16
 
-#if !defined(__SANITIZE_ADDRESS__)
+#ifndef EMULATED_SANITIZED
 static void require_slack(const char *first, const char *last, const char *where, size_t bytes) {
   for (; first < last; ++first)
     if (*(const unsigned char *)first != SLACK)
@@ -93,7 +93,7 @@ static cudaError_t allocate(void **data, size_t bytes, bool host) {
   if (!host && bytes > MEMORY_BYTES - memory.used)
     return failed(cudaErrorMemoryAllocation);
   allocation a = {NULL, bytes, NULL, 0, host};
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATED_SANITIZED
   if (posix_memalign(&a.base, 256, bytes) != 0)
     return failed(cudaErrorMemoryAllocation);
   a.data = (char *)a.base;
@@ -148,7 +148,7 @@ static cudaError_t release(void *data, bool host) {
   } else if (!host) {
     memory.used -= a.bytes;
   }
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATED_SANITIZED
   free(a.base);
 #else
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
