@@ -138,30 +138,6 @@ __device__ __forceinline__ void backward_mask(float (*p)[2][4], const backward_l
   }
 }
 
-// Writes a warp's 16 x head_dim result, accumulator fragments times `scale`, to its rows: through 16 rows of shared
-// memory of its own, so that rows leave in pieces of 16 bytes. `rows`: the warp's, -1 for padding.
-template <int head_dim>
-__device__ __forceinline__ void backward_store(gpu_bf16 *matrix, int64_t stride, unsigned char *tile,
-                                               const int32_t *rows, float (*sum)[4], float scale, int lane) {
-  constexpr int chunks = head_dim / 8;
-  int group = lane / 4, pair = lane % 4 * 4;  // bytes into the chunk
-#pragma unroll
-  for (int c = 0; c < chunks; ++c) {
-    *(uint32_t *)(tile + tile_offset<head_dim>(group, c) + pair) = gpu_pack_bf16(sum[c][0] * scale,
-                                                                                 sum[c][1] * scale);
-    *(uint32_t *)(tile + tile_offset<head_dim>(group + 8, c) + pair) = gpu_pack_bf16(sum[c][2] * scale,
-                                                                                     sum[c][3] * scale);
-  }
-  gpu_sync_warp();
-#pragma unroll
-  for (int first = 0; first < 16 * chunks; first += 32) {
-    int i = (first + lane) / chunks, c = (first + lane) % chunks;
-    int32_t target = rows[i];
-    if (target >= 0)
-      *(uint4 *)(matrix + target * stride + c * 8) = *(const uint4 *)(tile + tile_offset<head_dim>(i, c));
-  }
-}
-
 #endif
 
 #endif

@@ -207,13 +207,15 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
       kv_put(lists, stage ^ 1, staged, thread);
   }
   gpu_sync_block();
+  const float dk_scale[2] = {a.scale, a.scale}, dv_scale[2] = {1.0f, 1.0f};
 #pragma unroll
   for (int m = 0; m < row_blocks; ++m) {
-    unsigned char *own = shared + (warp * row_blocks + m) * (16 * head_dim * 2);
-    backward_store<head_dim>(a.dk + kv_head * head_dim, a.dk_stride, own,
-                             lists->row + (warp * row_blocks + m) * 16, state.dk[m], a.scale, lane);
-    backward_store<head_dim>(a.dv + kv_head * head_dim, a.dv_stride, own + layout::rows,
-                             lists->row + (warp * row_blocks + m) * 16, state.dv[m], 1.0f, lane);
+    int first = (warp * row_blocks + m) * 16;
+    int32_t row = lists->row[first + lane % 16];
+    unsigned char *own = shared + first * (head_dim * 2);
+    tile_scatter<head_dim>(a.dk + kv_head * head_dim, a.dk_stride, row, own, state.dk[m], dk_scale, lane);
+    tile_scatter<head_dim>(a.dv + kv_head * head_dim, a.dv_stride, row, own + layout::rows, state.dv[m],
+                           dv_scale, lane);
   }
 }
 

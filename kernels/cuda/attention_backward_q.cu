@@ -186,11 +186,13 @@ __global__ void __launch_bounds__(BACKWARD_THREADS, head_dim *row_blocks <= 64 ?
     }
   }
   gpu_sync_block();
+  const float output_scale[2] = {a.scale, a.scale};
 #pragma unroll
-  for (int m = 0; m < row_blocks; ++m)
-    backward_store<head_dim>(a.dq + head * head_dim, a.dq_stride,
-                             shared + (warp * row_blocks + m) * (16 * head_dim * 2),
-                             lists->row + (warp * row_blocks + m) * 16, state.dq[m], a.scale, lane);
+  for (int m = 0; m < row_blocks; ++m) {
+    int first = (warp * row_blocks + m) * 16;
+    tile_scatter<head_dim>(a.dq + head * head_dim, a.dq_stride, lists->row[first + lane % 16],
+                           shared + first * (head_dim * 2), state.dq[m], output_scale, lane);
+  }
 }
 
 template <int head_dim, int row_blocks>

@@ -85,6 +85,32 @@ __device__ __forceinline__ void tile_gather_pair(unsigned char *tile_a, const gp
                                                  const int32_t *rows, int thread) {
   tile_gather_rows<head_dim, n_row, n_thread, true>(tile_a, a, a_stride, tile_b, b, b_stride, rows, thread);
 }
+
+// --- results ---
+// Writes a warp's 16 rows x head_dim from D fragments, rows 0-7 times scale[0] and rows 8-15 times scale[1], to `row` (of
+// lane % 16; -1: none) of `matrix`: through 16 rows of shared memory of the warp's own, so that rows leave in pieces of
+// 16 bytes.
+template <int head_dim>
+__device__ __forceinline__ void tile_scatter(gpu_bf16 *matrix, int64_t stride, int32_t row,
+                                             unsigned char *tile, const float (*sum)[4], const float scale[2],
+                                             int lane) {
+  constexpr int chunks = head_dim / 8;
+#pragma unroll
+  for (int c = 0; c < chunks; ++c)
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+      *(uint32_t *)(tile + tile_offset<head_dim>(lane / 4 + 8 * r, c) +
+                    lane % 4 * 4) = gpu_pack_bf16(sum[c][2 * r] * scale[r], sum[c][2 * r + 1] * scale[r]);
+  gpu_sync_warp();
+#pragma unroll
+  for (int first = 0; first < 16 * chunks; first += 32) {
+    int i = (first + lane) / chunks, c = (first + lane) % chunks;
+    int32_t target = gpu_shuffle(row, i);
+    if (target >= 0)
+      *(uint4 *)(matrix + target * stride + c * 8) = *(const uint4 *)(tile + tile_offset<head_dim>(i, c));
+  }
+}
+
 // --- visibility ---
 // The 16 rows of a warp: a row's slot as a bit (0 for a row of padding, which sees nothing), and over the warp's real
 // rows the slots and the smallest and largest value.
