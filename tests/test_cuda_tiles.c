@@ -76,25 +76,6 @@ static bool sees(const problem *p, const ss_attention_view *view, int32_t query,
   return false;
 }
 
-static void check_groups(const attention_tile_list *list, bool key_list, attention_tile tile) {
-  for (int32_t g = 0; g < tile.n_column / TILE_GROUP; ++g) {
-    uint32_t any = 0, all = UINT32_MAX;
-    int32_t extreme = 0, found = 0;
-    for (int32_t i = 0; i < TILE_GROUP; ++i) {
-      int64_t c = tile.column_first + g * TILE_GROUP + i;
-      any |= list->column_bits[c];
-      all &= list->column_bits[c];
-      int32_t value = list->column_value[c];
-      if (list->columns[c] >= 0 && (!found++ || (key_list ? value < extreme : value > extreme)))
-        extreme = value;
-    }
-    const attention_group *group = &list->groups[tile.column_first / TILE_GROUP + g];
-    assert_int_equal(group->any, any);
-    assert_int_equal(group->all, all);
-    assert_int_equal(group->extreme, extreme);
-  }
-}
-
 // Adds the pairs that the list represents to seen[n_query * n_key], and checks the form of the tiles.
 static void check_list(const problem *p, const attention_tile_list *list, bool key_list, uint8_t *seen,
                        int64_t *n_pair_tiled) {
@@ -121,7 +102,6 @@ static void check_list(const problem *p, const attention_tile_list *list, bool k
       assert_true(!padding && index < n_columns && !listed[index]++ && list->column_bits[c] != 0);
       assert_true(key_list || list->column_value[c] == index);
     }
-    check_groups(list, key_list, tile);
     int32_t n_real = 0;
     for (int64_t r = t * list->tile_rows; r < (t + 1) * list->tile_rows; ++r) {
       int32_t row = list->rows[r], value = list->row_value[r], slot = list->row_slot[r];
@@ -144,8 +124,12 @@ static void check_list(const problem *p, const attention_tile_list *list, bool k
       uint32_t slots = 0;
       for (int64_t r = t * list->tile_rows + strip; r < t * list->tile_rows + strip + 16; ++r)
         slots |= list->rows[r] >= 0 ? (uint32_t)1 << list->row_slot[r] : 0;
-      for (int32_t g = 0; g < tile.n_column / TILE_GROUP; ++g)
-        *n_pair_tiled += (list->groups[tile.column_first / TILE_GROUP + g].any & slots) != 0 ? 256 : 0;
+      for (int64_t first = tile.column_first; first < column; first += TILE_GROUP) {
+        uint32_t any = 0;
+        for (int64_t c = first; c < first + TILE_GROUP; ++c)
+          any |= list->column_bits[c];
+        *n_pair_tiled += (any & slots) != 0 ? 256 : 0;
+      }
     }
   }
   assert_int_equal(list->n_column, column);
@@ -178,7 +162,6 @@ static void same_list(const attention_tile_list *a, const attention_tile_list *b
   assert_memory_equal(a->columns, b->columns, columns);
   assert_memory_equal(a->column_value, b->column_value, columns);
   assert_memory_equal(a->column_bits, b->column_bits, columns);
-  assert_memory_equal(a->groups, b->groups, (size_t)a->n_column / TILE_GROUP * sizeof *a->groups);
 }
 
 // `reused` has been through other problems.

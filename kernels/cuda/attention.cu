@@ -36,7 +36,6 @@ static attention_device_tiles list_on_device(const ss_attention_plan *plan, cons
   tiles.columns = (const int32_t *)on_device(plan, list->columns);
   tiles.column_value = (const int32_t *)on_device(plan, list->column_value);
   tiles.column_bits = (const uint32_t *)on_device(plan, list->column_bits);
-  tiles.groups = (const attention_group *)on_device(plan, list->groups);
   return tiles;
 }
 

@@ -15,7 +15,6 @@ typedef struct {
   const attention_tile *tiles;
   const int32_t *rows, *row_value, *row_slot, *columns, *column_value;
   const uint32_t *column_bits;
-  const attention_group *groups;
 } attention_device_tiles;
 
 // Which kernels serve a call.

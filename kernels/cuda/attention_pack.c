@@ -59,112 +59,147 @@ static int64_t item_range_count(const packer *packer, const pack_item *item) {
 }
 
 // --- sets ---
-static int count_bits(uint64_t x) {
+// Bits of each byte, in the byte.
+static inline uint64_t count_in_bytes(uint64_t x) {
   x -= x >> 1 & 0x5555555555555555u;
   x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
-  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-  return (int)(x * 0x0101010101010101u >> 56);
+  return (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
 }
 
-// Adds [first, end) and returns how many were new.
-static int64_t add_range(uint64_t *set, int32_t first, int32_t end) {
-  int64_t added = 0;
-  int32_t last = (end - 1) / 64;
-  for (int32_t word = first / 64; word <= last; ++word) {
-    uint64_t mask = ~(uint64_t)0;
-    if (word == first / 64)
-      mask &= ~(uint64_t)0 << first % 64;
-    if (word == last)
-      mask &= ~(uint64_t)0 >> (63 - (end - 1) % 64);
-    added += count_bits(mask & ~set[word]);
-    set[word] |= mask;
+static inline int64_t sum_of_bytes(uint64_t x) {
+  x = (x & 0x00ff00ff00ff00ffu) + (x >> 8 & 0x00ff00ff00ff00ffu);
+  return (int64_t)(x * 0x0001000100010001u >> 48);
+}
+
+// Elements of set - without, in the words [first, end). Written so that compilers use vectors.
+static int64_t count_missing(const uint64_t *set, const uint64_t *without, int32_t first, int32_t end) {
+  int64_t sum = 0;
+  for (int32_t begin = first; begin < end; begin += 31) {  // a byte holds 31 times 8
+    int32_t stop = minimum(begin + 31, end);
+    uint64_t bytes = 0;
+    for (int32_t word = begin; word < stop; ++word)
+      bytes += count_in_bytes(set[word] & ~without[word]);
+    sum += sum_of_bytes(bytes);
   }
-  return added;
+  return sum;
 }
 
-static int64_t add_ranges(uint64_t *set, const span_range *ranges, int64_t n_range) {
-  int64_t added = 0;
-  for (int64_t r = 0; r < n_range; ++r)
-    added += add_range(set, ranges[r].first, ranges[r].end);
-  return added;
-}
-
-// Elements of `set` that neither a nor b has: *missing_a, *missing_b.
-static void count_missing(const uint64_t *set, const uint64_t *a, const uint64_t *b, int32_t first,
-                          int32_t end, int64_t *missing_a, int64_t *missing_b) {
-  int64_t sum_a = 0, sum_b = 0;
-  for (int32_t word = first; word < end; ++word) {
-    sum_a += count_bits(set[word] & ~a[word]);
-    sum_b += count_bits(set[word] & ~b[word]);
+static inline void add_range(uint64_t *set, int32_t first, int32_t end) {
+  uint32_t word = (uint32_t)first >> 6, last = (uint32_t)(end - 1) >> 6;
+  uint64_t head = ~(uint64_t)0 << (first & 63), tail = ~(uint64_t)0 >> (63 - ((end - 1) & 63));
+  if (word == last) {
+    set[word] |= head & tail;
+    return;
   }
-  *missing_a = sum_a;
-  *missing_b = sum_b;
+  set[word++] |= head;
+  while (word < last)
+    set[word++] = ~(uint64_t)0;
+  set[last] |= tail;
+}
+
+// Ranges, their set, and the words that it lies in.
+typedef struct {
+  const span_range *ranges;
+  int64_t n_range;
+  uint64_t *set;
+  int32_t word_first, word_end;
+} column_set;
+
+static column_set make_set(uint64_t *set, const span_range *ranges, int64_t n_range) {
+  column_set made = {ranges, n_range, set, INT32_MAX, 0};
+  int32_t first = INT32_MAX,
+          end = 0;  // ranges ascend, unless views have their queries and keys in different orders
+  for (int64_t r = 0; r < n_range; ++r) {
+    add_range(set, ranges[r].first, ranges[r].end);
+    first = minimum(first, ranges[r].first);
+    end = ranges[r].end > end ? ranges[r].end : end;
+  }
+  if (n_range > 0) {
+    made.word_first = first / 64;
+    made.word_end = (end + 63) / 64;
+  }
+  return made;
+}
+
+static void clear_set(column_set *set) {
+  if (set->word_end > set->word_first)
+    memset(set->set + set->word_first, 0, (size_t)(set->word_end - set->word_first) * sizeof(uint64_t));
 }
 
 // --- tiles ---
-static ss_status close_lane(packer *packer, pack_lane *lane, ss_error *error) {
-  pack_output *out = packer->output;
-  int64_t padded = (lane->n_seen + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
-  padded = padded > 0 ? padded : TILE_COLUMNS;
-  SS_TRY(ss_grow(&out->tile_columns, &out->tile_capacity, out->n_tile + 1, sizeof *out->tile_columns,
-                 "attention tiles", error));
-  SS_TRY(ss_grow(&out->rows, &out->row_capacity, (out->n_tile + 1) * packer->tile_rows, sizeof *out->rows,
-                 "attention tiles", error));
-  SS_TRY(ss_grow(&out->columns, &out->column_capacity, out->n_column + padded, sizeof *out->columns,
-                 "attention tiles", error));
-  SS_TRY(ss_grow(&out->groups, &out->group_capacity, (out->n_column + padded) / TILE_GROUP,
-                 sizeof *out->groups, "attention tiles", error));
-  pack_row *rows = out->rows + out->n_tile * packer->tile_rows;
-  pack_column *columns = out->columns + out->n_column;
-  attention_group *groups = out->groups + out->n_column / TILE_GROUP;
-  out->tile_columns[out->n_tile++] = (int32_t)padded;
-  out->n_column += padded;
-
-  uint32_t strip_slots[TILE_ROWS_LARGE / PACK_STRIP] = {0};
-  for (int32_t r = 0; r < packer->tile_rows; ++r) {
-    if (r < lane->n_row && lane->rows[r].index >= 0) {
-      rows[r] = lane->rows[r];
-      strip_slots[r / PACK_STRIP] |= (uint32_t)1 << rows[r].slot;
-      ++out->n_row;
-    } else {
-      rows[r] = (pack_row){-1, packer->key_list ? INT32_MAX : -1, 0};
-    }
+static ss_status reserve_tile(const packer *packer, pack_output *out, int64_t n_column, ss_error *error) {
+  void *rows[] = {&out->rows, &out->row_value, &out->row_slot};
+  void *columns[] = {&out->columns, &out->column_value, &out->column_bits};
+  SS_TRY(ss_grow(&out->tile_columns, &out->tile_capacity, out->n_tile + 1, 4, "attention tiles", error));
+  for (int i = 0; i < 3; ++i) {
+    SS_TRY(ss_grow(rows[i], &out->row_capacity[i], (out->n_tile + 1) * packer->tile_rows, 4,
+                   "attention tiles", error));
+    SS_TRY(
+        ss_grow(columns[i], &out->column_capacity[i], out->n_column + n_column, 4, "attention tiles", error));
   }
-  // Columns in the order of first need.
+  return SS_OK;
+}
+
+// Columns in the order of first need; returns their number.
+static int32_t place_columns(const packer *packer, const pack_lane *lane, int32_t *columns, uint32_t *bits) {
   int32_t *position = packer->position, n_column = 0;
   for (int32_t slot = 0; slot < lane->n_slot; ++slot) {
     uint32_t bit = (uint32_t)1 << slot;
     for (int64_t r = lane->slot_ranges[slot]; r < lane->slot_ranges[slot + 1]; ++r)
       for (int32_t column = lane->ranges[r].first; column < lane->ranges[r].end; ++column) {
-        if (position[column] < 0) {
-          position[column] = n_column;
-          columns[n_column++] = (pack_column){column, packer->key_list ? packer->limits[column] : column,
-                                              bit};
-        } else {
-          columns[position[column]].bits |= bit;
+        int32_t at = position[column];
+        if (at >= 0) {
+          bits[at] |= bit;
+          continue;
         }
+        position[column] = n_column;
+        columns[n_column] = column;
+        bits[n_column++] = bit;
       }
   }
   for (int32_t c = 0; c < n_column; ++c)
-    position[columns[c].index] = -1;
-  for (int64_t c = n_column; c < padded; ++c)
-    columns[c] = (pack_column){-1, 0, 0};
-  for (int64_t g = 0; g < padded / TILE_GROUP; ++g) {
-    attention_group group = {0, ~(uint32_t)0, 0, 0};
-    for (int64_t c = g * TILE_GROUP; c < (g + 1) * TILE_GROUP; ++c) {
-      group.any |= columns[c].bits;
-      group.all &= columns[c].bits;
-      int32_t value = columns[c].value;
-      if (c < n_column &&
-          (c == g * TILE_GROUP || (packer->key_list ? value < group.extreme : value > group.extreme)))
-        group.extreme = value;
-    }
-    groups[g] = group;
-    for (int32_t s = 0; s < packer->tile_rows / PACK_STRIP; ++s)
-      out->n_pair_tiled += (group.any & strip_slots[s]) != 0 ? PACK_STRIP * TILE_GROUP : 0;
+    position[columns[c]] = -1;
+  return n_column;
+}
+
+static ss_status close_lane(packer *packer, pack_lane *lane, ss_error *error) {
+  pack_output *out = packer->output;
+  int64_t padded = (lane->n_seen + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
+  padded = padded > 0 ? padded : TILE_COLUMNS;
+  SS_TRY(reserve_tile(packer, out, padded, error));
+  int64_t first_row = out->n_tile * packer->tile_rows;
+  for (; lane->n_row < packer->tile_rows; ++lane->n_row)
+    lane->rows[lane->n_row] = -1;
+  uint32_t strip_slots[TILE_ROWS_LARGE / PACK_STRIP] = {0};
+  for (int32_t r = 0; r < packer->tile_rows; ++r) {
+    bool real = lane->rows[r] >= 0;
+    out->rows[first_row + r] = lane->rows[r];
+    out->row_value[first_row + r] = real ? lane->row_value[r] : packer->key_list ? INT32_MAX : -1;
+    out->row_slot[first_row + r] = real ? lane->row_slot[r] : 0;
+    strip_slots[r / PACK_STRIP] |= real ? (uint32_t)1 << lane->row_slot[r] : 0;
+    out->n_row += real;
   }
-  size_t bytes = (size_t)(lane->word_end - lane->word_first) * sizeof(uint64_t);
+  int32_t *columns = out->columns + out->n_column, *values = out->column_value + out->n_column;
+  uint32_t *bits = out->column_bits + out->n_column;
+  int32_t n_column = place_columns(packer, lane, columns, bits);
+  for (int32_t c = 0; c < n_column; ++c)
+    values[c] = packer->key_list ? packer->limits[columns[c]] : columns[c];
+  for (int64_t c = n_column; c < padded; ++c) {
+    columns[c] = -1;
+    values[c] = 0;
+    bits[c] = 0;
+  }
+  for (int64_t first = 0; first < padded; first += TILE_GROUP) {
+    uint32_t any = 0;
+    for (int64_t c = first; c < first + TILE_GROUP; ++c)
+      any |= bits[c];
+    for (int32_t s = 0; s < packer->tile_rows / PACK_STRIP; ++s)
+      out->n_pair_tiled += (any & strip_slots[s]) != 0 ? PACK_STRIP * TILE_GROUP : 0;
+  }
+  out->tile_columns[out->n_tile++] = (int32_t)padded;
+  out->n_column += padded;
   if (lane->word_end > lane->word_first) {
+    size_t bytes = (size_t)(lane->word_end - lane->word_first) * sizeof(uint64_t);
     memset(lane->seen + lane->word_first, 0, bytes);
     memset(lane->strip_seen + lane->word_first, 0, bytes);
   }
@@ -200,17 +235,17 @@ static int64_t place_cost(const packer *packer, const pack_lane *lane, int32_t r
   return cost;
 }
 
-static pack_place choose_place(const packer *packer, int32_t n_row, int64_t n_column, int32_t word_first,
-                               int32_t word_end) {
+static pack_place choose_place(const packer *packer, int32_t n_row, const column_set *set) {
+  int64_t n_column = count_missing(set->set, packer->empty_set, set->word_first, set->word_end);
   pack_place best = {-1, 0, COST_TILE + COST_LOAD * n_column + COST_STRIP * n_column * pieces(0, n_row)};
   for (int l = 0; l < PACK_LANES; ++l) {
     const pack_lane *lane = &packer->lanes[l];
     if (!lane->open)
       continue;
-    int64_t added, strip_added;
-    count_missing(packer->item_set, lane->seen, lane->strip_seen, word_first, word_end, &added, &strip_added);
+    int64_t added = count_missing(set->set, lane->seen, set->word_first, set->word_end);
     if (n_column > 0 && added == n_column)
       continue;  // nothing in common: other documents stay apart
+    int64_t strip_added = count_missing(set->set, lane->strip_seen, set->word_first, set->word_end);
     int32_t aligned = (lane->n_row + PACK_STRIP - 1) / PACK_STRIP * PACK_STRIP;
     for (int32_t row = lane->n_row; row <= aligned && row < packer->tile_rows;
          row = row < aligned ? aligned : row + 1) {
@@ -239,42 +274,53 @@ static ss_status take_lane(packer *packer, int *taken, ss_error *error) {
   return close_lane(packer, &packer->lanes[oldest], error);
 }
 
-// Puts rows [first, first + n_row) of the item into the tile, a slot for each strip.
-static ss_status put(packer *packer, pack_lane *lane, const pack_item *item, int32_t first, int32_t n_row,
-                     ss_error *error) {
-  while (n_row > 0) {
-    int32_t in_strip = lane->n_row % PACK_STRIP, n = minimum(n_row, PACK_STRIP - in_strip);
-    if (in_strip == 0) {
-      if (lane->n_strip_seen > 0)
-        memset(lane->strip_seen + lane->word_first, 0,
-               (size_t)(lane->word_end - lane->word_first) * sizeof(uint64_t));
-      lane->n_strip_seen = 0;
-    }
-    SS_TRY(ss_grow(&lane->ranges, &lane->range_capacity, lane->n_range + item_range_count(packer, item),
-                   sizeof *lane->ranges, "attention ranges", error));
-    span_range *ranges = lane->ranges + lane->n_range;
-    int64_t n_range = item_columns(packer, item, first, n, ranges);
-    if (n_range > 0) {
-      // Ranges ascend, except those of views whose queries are not in order with their keys.
-      for (int64_t r = 0; r < n_range; ++r) {
-        int32_t begin = ranges[r].first / 64, end = (ranges[r].end + 63) / 64;
-        lane->word_first = begin < lane->word_first ? begin : lane->word_first;
-        lane->word_end = end > lane->word_end ? end : lane->word_end;
-      }
-      lane->n_seen += add_ranges(lane->seen, ranges, n_range);
-      lane->n_strip_seen += add_ranges(lane->strip_seen, ranges, n_range);
-    }
-    for (int32_t r = 0; r < n; ++r) {
-      int32_t row = item->row_first + first + r;
-      int32_t value = packer->key_list ? row : pack_limit(item->view, first + r);
-      lane->rows[lane->n_row++] = (pack_row){row, value, lane->n_slot};
-    }
-    lane->slot_ranges[lane->n_slot++] = lane->n_range;
-    lane->n_range += n_range;
-    lane->slot_ranges[lane->n_slot] = lane->n_range;
-    first += n;
-    n_row -= n;
+// Gives the next `n_row` rows of the item, which lie in one strip, a slot.
+static ss_status put_piece(packer *packer, pack_lane *lane, const pack_item *item, int32_t first,
+                           int32_t n_row, const column_set *set, ss_error *error) {
+  if (lane->n_row % PACK_STRIP == 0 && lane->n_strip_seen > 0)
+    memset(lane->strip_seen + lane->word_first, 0,
+           (size_t)(lane->word_end - lane->word_first) * sizeof(uint64_t));
+  SS_TRY(ss_grow(&lane->ranges, &lane->range_capacity, lane->n_range + set->n_range, sizeof *lane->ranges,
+                 "attention ranges", error));
+  if (set->n_range > 0)
+    memcpy(lane->ranges + lane->n_range, set->ranges, (size_t)set->n_range * sizeof *set->ranges);
+  lane->word_first = minimum(lane->word_first, set->word_first);
+  lane->word_end = set->word_end > lane->word_end ? set->word_end : lane->word_end;
+  for (int32_t word = set->word_first; word < set->word_end; ++word) {
+    lane->seen[word] |= set->set[word];
+    lane->strip_seen[word] |= set->set[word];
   }
+  lane->n_strip_seen = count_missing(lane->strip_seen, packer->empty_set, lane->word_first, lane->word_end);
+  for (int32_t r = 0; r < n_row; ++r) {
+    int32_t row = item->row_first + first + r;
+    lane->rows[lane->n_row] = row;
+    lane->row_value[lane->n_row] = packer->key_list ? row : pack_limit(item->view, first + r);
+    lane->row_slot[lane->n_row++] = lane->n_slot;
+  }
+  lane->slot_ranges[lane->n_slot++] = lane->n_range;
+  lane->n_range += set->n_range;
+  lane->slot_ranges[lane->n_slot] = lane->n_range;
+  return SS_OK;
+}
+
+// Puts rows [first, first + n_row) of the item into the tile; `whole` is what they see together.
+static ss_status put(packer *packer, pack_lane *lane, const pack_item *item, int32_t first, int32_t n_row,
+                     column_set *whole, ss_error *error) {
+  if (pieces(lane->n_row, n_row) == 1) {
+    SS_TRY(put_piece(packer, lane, item, first, n_row, whole, error));
+    clear_set(whole);
+  } else {
+    clear_set(whole);
+    for (int32_t end = first + n_row; first < end;) {
+      int32_t n = minimum(end - first, PACK_STRIP - lane->n_row % PACK_STRIP);
+      int64_t n_range = item_columns(packer, item, first, n, packer->item_ranges);
+      column_set piece = make_set(packer->item_set, packer->item_ranges, n_range);
+      SS_TRY(put_piece(packer, lane, item, first, n, &piece, error));
+      clear_set(&piece);
+      first += n;
+    }
+  }
+  lane->n_seen = count_missing(lane->seen, packer->empty_set, lane->word_first, lane->word_end);
   lane->last_use = ++packer->clock;
   return SS_OK;
 }
@@ -285,25 +331,22 @@ ss_status packer_add(packer *packer, const pack_item *item, ss_error *error) {
   for (int32_t first = 0; first < item->n_row;) {
     int32_t n_row = minimum(item->n_row - first, packer->tile_rows);
     int64_t n_range = item_columns(packer, item, first, n_row, packer->item_ranges);
-    int64_t n_column = add_ranges(packer->item_set, packer->item_ranges, n_range);
-    int32_t word_first = INT32_MAX, word_end = 0;
-    for (int64_t r = 0; r < n_range; ++r) {
-      word_first = minimum(word_first, packer->item_ranges[r].first / 64);
-      int32_t end = (packer->item_ranges[r].end + 63) / 64;
-      word_end = end > word_end ? end : word_end;
-    }
-    pack_place place = choose_place(packer, n_row, n_column, word_first, word_end);
-    if (word_end > word_first)
-      memset(packer->item_set + word_first, 0, (size_t)(word_end - word_first) * sizeof(uint64_t));
+    column_set whole = make_set(packer->item_set, packer->item_ranges, n_range);
+    pack_place place = choose_place(packer, n_row, &whole);
     if (place.lane < 0) {
       SS_TRY(take_lane(packer, &place.lane, error));
       open_lane(packer, &packer->lanes[place.lane]);
     }
     pack_lane *lane = &packer->lanes[place.lane];
     while (lane->n_row < place.row)
-      lane->rows[lane->n_row++] = (pack_row){-1, 0, 0};
+      lane->rows[lane->n_row++] = -1;
     int32_t placed = minimum(n_row, packer->tile_rows - place.row);
-    SS_TRY(put(packer, lane, item, first, placed, error));
+    if (placed < n_row) {  // fewer rows may see less
+      clear_set(&whole);
+      n_range = item_columns(packer, item, first, placed, packer->item_ranges);
+      whole = make_set(packer->item_set, packer->item_ranges, n_range);
+    }
+    SS_TRY(put(packer, lane, item, first, placed, &whole, error));
     first += placed;
     if (lane->n_row == packer->tile_rows || lane->n_slot == TILE_SLOTS)
       SS_TRY(close_lane(packer, lane, error));
@@ -323,12 +366,13 @@ ss_status packer_reserve(packer *packer, int64_t n_axis, ss_error *error) {
   if (n_word <= packer->n_word)
     return SS_OK;
   packer_free(packer);
-  SS_TRY(ss_allocate(&packer->sets, (2 * PACK_LANES + 1) * n_word, sizeof *packer->sets, "attention sets",
+  SS_TRY(ss_allocate(&packer->sets, (2 * PACK_LANES + 2) * n_word, sizeof *packer->sets, "attention sets",
                      error));
   SS_TRY(ss_allocate(&packer->position, n_word * 64, sizeof *packer->position, "attention columns", error));
   memset(packer->position, -1, (size_t)(n_word * 64) * sizeof *packer->position);
   packer->n_word = n_word;
   packer->item_set = packer->sets + 2 * PACK_LANES * n_word;
+  packer->empty_set = packer->item_set + n_word;
   for (int l = 0; l < PACK_LANES; ++l) {
     packer->lanes[l].seen = packer->sets + 2 * l * n_word;
     packer->lanes[l].strip_seen = packer->sets + (2 * l + 1) * n_word;
@@ -346,9 +390,9 @@ void packer_free(packer *packer) {
 }
 
 void pack_output_free(pack_output *output) {
-  free(output->tile_columns);
-  free(output->rows);
-  free(output->columns);
-  free(output->groups);
+  void *owned[] = {output->tile_columns, output->rows,         output->row_value,  output->row_slot,
+                   output->columns,      output->column_value, output->column_bits};
+  for (size_t i = 0; i < sizeof owned / sizeof *owned; ++i)
+    free(owned[i]);
   memset(output, 0, sizeof *output);
 }

@@ -8,23 +8,14 @@
 #define PACK_STRIP 16  // rows of a warp
 #define PACK_LANES 4   // open tiles
 
-typedef struct {
-  int32_t index, value, slot;
-} pack_row;
-
-typedef struct {
-  int32_t index, value;
-  uint32_t bits;
-} pack_column;
-
 // The tiles of one chunk of the work, in the order in which they were closed; storage is kept between calls.
 typedef struct {
   int64_t n_tile, n_column, n_row;
-  int32_t *tile_columns;    // [n_tile] padded
-  pack_row *rows;           // [n_tile * tile_rows]
-  pack_column *columns;     // [n_column]
-  attention_group *groups;  // [n_column / TILE_GROUP]
-  int64_t tile_capacity, row_capacity, column_capacity, group_capacity;
+  int32_t *tile_columns;                 // [n_tile] padded
+  int32_t *rows, *row_value, *row_slot;  // [n_tile * tile_rows]
+  int32_t *columns, *column_value;       // [n_column]
+  uint32_t *column_bits;
+  int64_t tile_capacity, row_capacity[3], column_capacity[3];
   int64_t n_pair, n_pair_tiled;
 } pack_output;
 
@@ -48,7 +39,7 @@ typedef struct {
   span_range *ranges;            // of all slots, one after the other
   int64_t n_range, range_capacity;
   int64_t slot_ranges[TILE_SLOTS + 1];  // where each slot's begin
-  pack_row rows[TILE_ROWS_LARGE];
+  int32_t rows[TILE_ROWS_LARGE], row_value[TILE_ROWS_LARGE], row_slot[TILE_ROWS_LARGE];
 } pack_lane;
 
 // One thread's packer.
@@ -62,7 +53,7 @@ typedef struct {
   pack_output *output;
   // Storage: n_word words a set; position[column], -1 outside pack_close.
   int64_t n_word;
-  uint64_t *sets, *item_set;
+  uint64_t *sets, *item_set, *empty_set;
   int32_t *position;
   span_range *item_ranges;
   int64_t item_capacity;

@@ -373,7 +373,6 @@ static void lay_out(attention_tile_list *list, unsigned char *block, size_t *off
   size_t row_value = take(offset, n_row, 4), row_slot = take(offset, n_row, 4);
   size_t columns = take(offset, list->n_column, 4), column_value = take(offset, list->n_column, 4);
   size_t column_bits = take(offset, list->n_column, 4);
-  size_t groups = take(offset, list->n_column / TILE_GROUP, sizeof *list->groups);
   if (!block)
     return;
   list->tiles = (attention_tile *)(block + tiles);
@@ -383,7 +382,6 @@ static void lay_out(attention_tile_list *list, unsigned char *block, size_t *off
   list->columns = (int32_t *)(block + columns);
   list->column_value = (int32_t *)(block + column_value);
   list->column_bits = (uint32_t *)(block + column_bits);
-  list->groups = (attention_group *)(block + groups);
 }
 
 // The list's tiles from `source` on, by falling number of columns, else in the order of the chunks.
@@ -424,21 +422,16 @@ static ss_status sort_tiles(tiles_work *work, attention_tile_list *list, bool ke
 
 static void fill_tile(const tiles_work *work, attention_tile_list *list, int64_t t, tile_source source) {
   const pack_output *output = &work->outputs[source.chunk];
-  const pack_row *rows = output->rows + source.tile * list->tile_rows;
-  for (int64_t r = 0, to = t * list->tile_rows; r < list->tile_rows; ++r, ++to) {
-    list->rows[to] = rows[r].index;
-    list->row_value[to] = rows[r].value;
-    list->row_slot[to] = rows[r].slot;
-  }
-  const pack_column *columns = output->columns + source.column;
-  attention_tile tile = list->tiles[t];
-  for (int64_t c = 0, to = tile.column_first; c < tile.n_column; ++c, ++to) {
-    list->columns[to] = columns[c].index;
-    list->column_value[to] = columns[c].value;
-    list->column_bits[to] = columns[c].bits;
-  }
-  memcpy(list->groups + tile.column_first / TILE_GROUP, output->groups + source.column / TILE_GROUP,
-         (size_t)(tile.n_column / TILE_GROUP) * sizeof *list->groups);
+  int64_t from = source.tile * list->tile_rows, to = t * list->tile_rows;
+  size_t bytes = (size_t)list->tile_rows * 4;
+  memcpy(list->rows + to, output->rows + from, bytes);
+  memcpy(list->row_value + to, output->row_value + from, bytes);
+  memcpy(list->row_slot + to, output->row_slot + from, bytes);
+  from = source.column, to = list->tiles[t].column_first;
+  bytes = (size_t)list->tiles[t].n_column * 4;
+  memcpy(list->columns + to, output->columns + from, bytes);
+  memcpy(list->column_value + to, output->column_value + from, bytes);
+  memcpy(list->column_bits + to, output->column_bits + from, bytes);
 }
 
 static ss_status assemble(attention_tiles *tiles, tiles_work *work, int n_thread, ss_error *error) {

@@ -10,9 +10,8 @@
 // where (query list) key = columns[c], limit = row_value[r]; (key list) key = row_value[r], limit = column_value[c].
 // A query's limit is the last row of its causal part (of its ranges, when it has none). Nothing of size T x T exists.
 //
-// A warp owns 16 consecutive rows of a tile and skips the groups of 16 columns that none of its rows sees; a group
-// that all of them see needs no test. A view's rows in different warps have different slots, each with the columns
-// up to its own last row, so that the skipping covers the causal triangle too.
+// A warp owns 16 consecutive rows of a tile and skips the groups of 16 columns that none of its rows sees. A view's rows in different warps have different slots, each with the columns
+// up to its own last row, so that the bits alone tell the groups of the causal triangle too.
 //
 // Columns stand in the order in which the rows come to need them, not ascending: what one warp reads lies together.
 // Padding rows (index -1) may stand anywhere in a tile: a warp is left part empty when that saves columns.
@@ -42,26 +41,18 @@ typedef struct {
   int32_t n_column;      // padded: a multiple of TILE_COLUMNS, never 0
 } attention_tile;
 
-typedef struct {
-  uint32_t any, all;  // slots that see at least one / every column of the group (padding: none)
-  // Of the columns that are not padding. Query list: the largest key row; key list: the smallest limit. 0 for none.
-  int32_t extreme;
-  int32_t zero;
-} attention_group;
-
 // Tiles are sorted by falling work, so that the longest start first.
 typedef struct {
   int32_t tile_rows;  // TILE_ROWS_SMALL or TILE_ROWS_LARGE
   int64_t n_tile, n_column;
-  int64_t n_row;            // rows that are not padding
-  attention_tile *tiles;    // [n_tile]
-  int32_t *rows;            // [n_tile * tile_rows] index into q/out (query list) or k/v (key list); -1: none
-  int32_t *row_value;       // [n_tile * tile_rows] limit (query list) or the key row (key list)
-  int32_t *row_slot;        // [n_tile * tile_rows]
-  int32_t *columns;         // [n_column] key row (query list) or query (key list); -1: padding
-  int32_t *column_value;    // [n_column] key row (query list) or the query's limit (key list)
-  uint32_t *column_bits;    // [n_column]; 0 for padding
-  attention_group *groups;  // [n_column / TILE_GROUP]
+  int64_t n_row;          // rows that are not padding
+  attention_tile *tiles;  // [n_tile]
+  int32_t *rows;          // [n_tile * tile_rows] index into q/out (query list) or k/v (key list); -1: none
+  int32_t *row_value;     // [n_tile * tile_rows] limit (query list) or the key row (key list)
+  int32_t *row_slot;      // [n_tile * tile_rows]
+  int32_t *columns;       // [n_column] key row (query list) or query (key list); -1: padding
+  int32_t *column_value;  // [n_column] key row (query list) or the query's limit (key list)
+  uint32_t *column_bits;  // [n_column]; 0 for padding
 } attention_tile_list;
 
 typedef struct {
