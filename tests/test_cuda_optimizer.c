@@ -79,6 +79,7 @@ static void gradient_norm(void **state) {
   for (int d = 0; d < 2; ++d)
     assert_near(norm_on(&f, d, c.tensors[d] + 5, 1, c.norm[d]),
                 norm_on(&f, 0, c.tensors[0] + 5, 1, c.norm[0]), 1e-11);
+  assert_near(norm_on(&f, ON_CUDA, c.tensors[ON_CUDA], c.n_tensor, c.norm[ON_CUDA]) / want, 1, 1e-13);
   c.tensors[ON_CPU][2].count = c.tensors[ON_CUDA][2].count = 17;
   want = norm_on(&f, ON_CPU, c.tensors[ON_CPU], c.n_tensor, c.norm[ON_CPU]);
   got = norm_on(&f, ON_CUDA, c.tensors[ON_CUDA], c.n_tensor, c.norm[ON_CUDA]);
