@@ -10,8 +10,9 @@
 // where (query list) key = columns[c], limit = row_value[r]; (key list) key = row_value[r], limit = column_value[c].
 // A query's limit is the last row of its causal part (of its ranges, when it has none). Nothing of size T x T exists.
 //
-// A warp owns 16 consecutive rows of a tile and skips the groups of 16 columns that none of its rows sees. A view's rows in different warps have different slots, each with the columns
-// up to its own last row, so that the bits alone tell the groups of the causal triangle too.
+// A warp owns 16 consecutive rows of a tile and skips the groups of 16 columns that none of its rows sees. A view's
+// rows in different warps have different slots, each with the columns up to its own last row, so that the bits alone
+// tell the groups of the causal triangle too.
 //
 // Columns stand in the order in which the rows come to need them, not ascending: what one warp reads lies together.
 // Padding rows (index -1) may stand anywhere in a tile: a warp is left part empty when that saves columns.
