@@ -232,24 +232,28 @@ ss_status attention_cudnn_backward(ss_device *device, int64_t rows, int64_t leng
   return dense_run(device, rows, length, call, true);
 }
 
-// Asked for a backward, both directions must be served: the forward leaves its statistics in cuDNN's layout. When it is
-// refused, `engine` is the reason.
+// A forward that keeps its statistics is followed by a backward, and only a cuDNN backward reads them in cuDNN's order:
+// both directions are served, or neither. When the answer is no, `engine` is the reason.
 bool attention_cudnn_serves(ss_device *device, int64_t rows, int64_t length, const attention_call *call,
                             bool backward, const char **engine) {
   cuda_dense_state *state = dense_state(device);
-  char gradient_engine[32] = "";
+  const bool training = backward || call->log_sum_exp.data;
+  const dense_graph *graph = NULL;
+  char gradient[32] = "";
   *engine = state ? state->text : "no memory for cuDNN's state";
-  const dense_graph *graph = state && backward ? dense_serving(device, state, rows, length, call, true, true)
-                                               : NULL;
-  if (!state || (backward && !graph))
+  if (!state)
     return false;
-  if (backward)
-    snprintf(gradient_engine, sizeof(gradient_engine), " (fwd) / %lld (bwd)", (long long)graph->engine);
-  graph = dense_serving(device, state, rows, length, call, false, backward || call->log_sum_exp.data);
+  if (training) {
+    graph = dense_serving(device, state, rows, length, call, true, true);
+    if (!graph)
+      return false;
+    snprintf(gradient, sizeof(gradient), " (fwd) / %lld (bwd)", (long long)graph->engine);
+  }
+  graph = dense_serving(device, state, rows, length, call, false, training);
   if (graph)
     snprintf(state->text, sizeof(state->text), "%s, engine %lld%s", state->version, (long long)graph->engine,
-             gradient_engine);
-  return graph;
+             gradient);
+  return graph != NULL;
 }
 
 void attention_cudnn_free(ss_device *device) {
