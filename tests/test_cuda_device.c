@@ -27,6 +27,16 @@ static void opens(void **state) {
     assert_non_null(strstr(device->description, names[i]));
     assert_int_equal(f.compute, i == 2 ? SS_BF16 : SS_F32);
     assert_int_equal(cuda_synchronize(f.device[ON_CUDA]), SS_OK);
+    for (size_t op = 0; op < sizeof *device->ops / sizeof(void *); ++op)
+      if (((void *const *)device->ops)[op] == NULL)
+        fail_msg("entry %zu of the table of ops is missing", op);
+    double seconds = -1;
+    CUDA_RUN(&f, ON_CUDA, stamp, 0);
+    CUDA_RUN(&f, ON_CUDA, stamp, SS_N_STAMP - 1);
+    CUDA_RUN(&f, ON_CUDA, stamp_seconds, 0, SS_N_STAMP - 1, &seconds);
+    assert_true(seconds >= 0 && seconds < 60);
+    CUDA_REFUSED(&f, stamp_seconds, 0, 1, &seconds);
+    CUDA_REFUSED(&f, stamp, SS_N_STAMP);
     device->ops->range_push(device, "range");
     device->ops->range_pop(device);
     cuda_close(&f);

@@ -52,6 +52,29 @@ ss_status cuda_scratch(ss_device *device, int which, void **out, size_t bytes) {
   return SS_OK;
 }
 
+ss_status cuda_stamp(ss_device *device, int32_t index) {
+  cuda_device *cuda = cuda_of(device);
+  CUDA_REQUIRE(device, index >= 0 && index < SS_N_STAMP, "stamp %d, expected 0..%d", index, SS_N_STAMP - 1);
+  if (!cuda->stamps[index])
+    CUDA_TRY(device, cudaEventCreateWithFlags(&cuda->stamps[index], cudaEventDefault));
+  CUDA_TRY(device, cudaEventRecord(cuda->stamps[index], cuda->stream));
+  return SS_OK;
+}
+
+ss_status cuda_stamp_seconds(ss_device *device, int32_t from, int32_t to, double *seconds) {
+  cuda_device *cuda = cuda_of(device);
+  CUDA_REQUIRE(device, from >= 0 && from < SS_N_STAMP && to >= 0 && to < SS_N_STAMP,
+               "stamps %d and %d, expected 0..%d", from, to, SS_N_STAMP - 1);
+  CUDA_REQUIRE(device, cuda->stamps[from] && cuda->stamps[to], "stamps %d and %d: not both were set", from,
+               to);
+  float milliseconds = 0;
+  CUDA_TRY(device, cudaEventSynchronize(cuda->stamps[from]));
+  CUDA_TRY(device, cudaEventSynchronize(cuda->stamps[to]));
+  CUDA_TRY(device, cudaEventElapsedTime(&milliseconds, cuda->stamps[from], cuda->stamps[to]));
+  *seconds = (double)milliseconds * 1e-3;
+  return SS_OK;
+}
+
 static void cuda_range_push(ss_device *device, const char *name) {
   (void)device;
   nvtxRangePushA(name);
@@ -72,6 +95,9 @@ static void cuda_destroy(ss_device *device) {
   for (int which = 0; which < 2; ++which)
     cudaFree(cuda->scratch[which]);
   cudaFree(cuda->optimizer_table);
+  for (int i = 0; i < SS_N_STAMP; ++i)
+    if (cuda->stamps[i])
+      cudaEventDestroy(cuda->stamps[i]);
   if (cuda->stream)
     cudaStreamDestroy(cuda->stream);
   free(cuda);
@@ -90,6 +116,8 @@ static const ss_ops cuda_ops = {
     .zero = cuda_zero,
     .convert = cuda_convert,
     .synchronize = cuda_synchronize,
+    .stamp = cuda_stamp,
+    .stamp_seconds = cuda_stamp_seconds,
     .range_push = cuda_range_push,
     .range_pop = cuda_range_pop,
     .embedding_forward = cuda_embedding_forward,
@@ -189,6 +217,7 @@ ss_status ss_cuda_device_open(ss_device **out, const ss_device_options *options,
   cuda->l2_bytes = (size_t)properties.l2CacheSize;
   cuda->precision = options->precision;
   cuda->deterministic = options->deterministic;
+  cuda->attention = options->attention;
   if (prepare(&cuda->base) != SS_OK) {
     ss_status status = ss_fail(error, cuda->base.error.status, "%s", cuda->base.error.message);
     cuda_destroy(&cuda->base);
