@@ -168,11 +168,12 @@ $(B)/obj/%.cu.o: %.cu $(B)/flags | require
 	@echo "nvcc  $<"
 	@$(SS_NVCC) $(nvcc_flags) $(CFLAGS_$<) -MD -MP -MF $(@:.o=.d) -c -o $@ $<
 
-$(B)/tests/test_%: $(B)/obj/tests/test_%.o $(support_objects) $(B)/libselfspan.a $(cuda_archive) | require_test
+# Static pattern rules: make would otherwise take whichever object it finds first.
+$(tests): $(B)/tests/%: $(B)/obj/tests/%.o $(support_objects) $(B)/libselfspan.a $(cuda_archive) | require_test
 	@mkdir -p $(@D)
 	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(cuda_libs) $(ss_libs)
 
-$(B)/gpu-tests/test_%: $(B)/obj/tests/test_%.o $(gpu_support) $(support_objects) $(B)/libselfspan.a $(cuda_archive) | require_test
+$(gpu_tests): $(B)/gpu-tests/%: $(B)/obj/tests/%.o $(gpu_support) $(support_objects) $(B)/libselfspan.a $(cuda_archive) | require_test
 	@mkdir -p $(@D)
 	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(cuda_libs) $(ss_libs)
 
@@ -196,7 +197,7 @@ $(B)/emulated/%.cpp.o: %.cpp $(B)/flags | require
 
 $(B)/emulated/tests/%.o: | require_test
 
-$(B)/tests/test_cuda_%: $(B)/emulated/tests/test_cuda_%.c.o $(emulator_support) $(emulator_objects) $(support_objects) \
+$(emulated_tests): $(B)/tests/%: $(B)/emulated/tests/%.c.o $(emulator_support) $(emulator_objects) $(support_objects) \
   $(B)/libselfspan.a | require_test
 	@mkdir -p $(@D)
 	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(ss_libs) -lstdc++
