@@ -297,16 +297,23 @@ extern "C" ss_status cuda_linear_activation_backward(ss_device *device, ss_activ
                                                      ss_tensor pre, ss_tensor scratch) {
   int64_t n = dout.rows, F = in.cols;
   ss_dtype T = device->compute;
-  if (kind == SS_ACTIVATION_GELU && T == SS_BF16 && cuda_gemm_choices_of(device)->gelu_backward && n > 0) {
-    cuda_product product = cuda_product_of(dpre, dout, false, weight, false);
-    product.epilogue = CUDA_GEMM_GELU_SLOPE;
-    product.aux = pre;
-    bool fits = cuda_is_matrix(dpre, n, F, T) && cuda_is_matrix(dout, n, dout.cols, T);
-    if (fits && cuda_gemm_offers(device, &product)) {
-      SS_TRY(cuda_linear_backward(device, ss_matrix(NULL, 0, 0), dweight, dbias, dout, in, weight));
-      return cuda_gemm(device, &product);
-    }
-  }
-  SS_TRY(cuda_linear_backward(device, scratch, dweight, dbias, dout, in, weight));
+  CUDA_REQUIRE(
+      device, cuda_is_matrix(weight, dout.cols, F, T),
+      "linear_activation_backward: shapes do not fit together: weight [%lld, %lld], dout [%lld, %lld]",
+      (long long)weight.rows, (long long)weight.cols, (long long)dout.rows, (long long)dout.cols);
+  // The parameters first: whatever shares memory with `in` is overwritten after its last use.
+  SS_TRY(cuda_linear_backward(device, ss_matrix(NULL, 0, 0), dweight, dbias, dout, in, weight));
+  if (n == 0)
+    return SS_OK;
+  cuda_product product = cuda_product_of(dpre, dout, false, weight, false);
+  product.epilogue = CUDA_GEMM_GELU_SLOPE;
+  product.aux = pre;
+  if (kind == SS_ACTIVATION_GELU && T == SS_BF16 && cuda_gemm_choices_of(device)->gelu_backward &&
+      cuda_is_matrix(dpre, n, F, T) && cuda_gemm_offers(device, &product))
+    return cuda_gemm(device, &product);
+  CUDA_REQUIRE(device, cuda_is_matrix(scratch, n, F, T), "linear_activation_backward: scratch [%lld, %lld]",
+               (long long)scratch.rows, (long long)scratch.cols);
+  product = cuda_product_of(scratch, dout, false, weight, false);
+  SS_TRY(cuda_gemm(device, &product));
   return cuda_activation_backward(device, kind, dpre, scratch, pre);
 }
