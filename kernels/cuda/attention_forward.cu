@@ -1,22 +1,27 @@
 // Attention over tiles of gathered rows, forward: softmax(scale q k^T) v on tensor cores (BF16 in, FP32 sums).
 //
-// A block takes one tile and one head; a warp takes 16 of its query rows and keeps their Q fragments, the running
-// maxima and sums, and O in registers. The block walks the tile's columns in steps of 64: K and V rows are gathered by
-// index, 16 bytes a copy, into a ring of `stages` buffers while earlier steps are multiplied; the indices themselves
-// are copied `stages - 1` steps before the rows. Each warp votes which of a step's four groups of 16 columns its rows
-// see, takes only those, and tests single elements only in groups that not all of its rows see whole. A masked
-// score is replaced, so nothing of its value reaches the sums.
+// A block takes one tile and one head (all heads of the heaviest tile first); a warp takes 16 of its query rows and keeps
+// their Q fragments, running maxima and sums, and O in registers. The block walks the tile's columns in steps of 64: K and
+// V rows are gathered by index, 16 bytes a copy, 8 lanes a row of 128 bytes, into a ring of stages while earlier steps
+// are multiplied; the indices themselves come `stages - 1` steps before the rows. The first stages are all filled at
+// once: tiles of short views have 2 or 3 steps. A step costs one barrier.
+//
+// Each warp votes which of a step's four groups of 16 columns its rows see, takes only those (all four together, or in
+// pairs), and tests single elements only in groups that not all of its rows see whole. A masked score is replaced, so
+// nothing of its value reaches the sums.
 //
 // Softmax is the online one (Milakov, Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135) in base 2:
 // the maximum starts at a finite value below every score, so that a row without visible columns meets no
-// infinity minus infinity and ends with sum 0.
+// infinity minus infinity and ends with sum 0. O is scaled again only when some row of the warp has a new maximum.
 //
-// Work of a (tile, head): 4 * 16 * 16 * head_dim FLOP a (warp, group) seen; 256 bytes (head_dim 64) of L2 reads a
-// column, 256 bytes a query row. A tile of 64 rows by 224 columns: 3.7 MFLOP, 72 KB.
+// A (tile, head) multiplies 4 * 16 * 16 * head_dim FLOP for each (warp, group) seen, and reads 4 * head_dim bytes a column
+// (K and V), 2 * head_dim a query row, and writes as much. At head_dim 64, 64 rows by 192 columns: 3.1 MFLOP, 64 KB.
+// For 16 columns a warp issues 16 products (m16n8k16) and 8 ldmatrix.x4, and about 60 other instructions.
 #include "kernels/cuda/attention_tile.cuh"
 
-// Variants to be measured: buffers of the ring; for head_dim up to 64, the blocks that a multiprocessor's registers
-// must hold, and whether a whole step is multiplied together (more registers, fewer instructions) or by pairs of groups.
+// Variants to be measured: stages of the ring; for head_dim up to 64, the blocks that a multiprocessor's registers must
+// hold (sm_90: 5 x 128 threads leave 96, 2 x 256 leave 128), and whether a whole step is multiplied together (wide: more
+// registers, fewer instructions) or by pairs of groups.
 #ifndef FORWARD_STAGES
 #define FORWARD_STAGES 2
 #endif
@@ -48,9 +53,16 @@ template <int head_dim> struct forward_rows {
   uint32_t q[head_dim / 16][4];  // A fragments
   float out[head_dim / 8][4];    // D fragments, not yet divided by the sum
   float maximum[2], sum[2];      // of raw scores; of this lane's columns only
-  uint32_t slot_bit[2];
-  int32_t limit[2];
 };
+
+// What the tests of visibility need of a warp's rows, in shared memory: most groups are seen whole, so that registers
+// are worth more.
+typedef struct {
+  tile_warp_rows warp;
+  int32_t zero;
+  uint2 rows[16];  // slot bit, limit
+  int32_t row[16];
+} forward_test;
 
 // A step's buffers in shared memory: tiles of K and V, 64 rows each, as the offsets of this lane's matrix rows in the
 // ring (the stage included: offsets that are worked out anew in every step take no registers between them).
@@ -59,6 +71,7 @@ typedef struct {
   int k, v;
   const int32_t *columns;  // [64]
   const uint32_t *bits;    // [64]
+  const forward_test *test;
 } forward_step;
 
 // tile_block of a group: with constant groups in the form that leaves them to the instruction, else in the shorter one.
@@ -92,17 +105,18 @@ __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_ste
 #pragma unroll
     for (int i = 0; i < count; ++i)
       if (partial >> 8 * group[i] & 1) {
+        const uint2 tests[2] = {step.test->rows[(lane >> 2)], step.test->rows[(lane >> 2) + 8]};
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          int column = group[i] * 16 + half * 8 + lane % 4 * 2;
+          int column = group[i] * 16 + half * 8 + (lane & 3) * 2;
           int2 key = *(const int2 *)(step.columns + column);
           uint2 bits = *(const uint2 *)(step.bits + column);
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
             float *pair = score[i][half] + 2 * r;
-            if (!tile_visible<false>(bits.x, key.x, rows->slot_bit[r], rows->limit[r]))
+            if (!tile_visible<false>(bits.x, key.x, tests[r].x, (int32_t)tests[r].y))
               pair[0] = -INFINITY;
-            if (!tile_visible<false>(bits.y, key.y, rows->slot_bit[r], rows->limit[r]))
+            if (!tile_visible<false>(bits.y, key.y, tests[r].x, (int32_t)tests[r].y))
               pair[1] = -INFINITY;
           }
         }
@@ -158,8 +172,10 @@ __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_ste
 }
 
 template <int head_dim, bool wide>
-__device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forward_step step,
-                                            tile_warp_rows warp, float scale_log2, int lane) {
+__device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forward_step step, float scale_log2,
+                                            int lane) {
+  uint4 words = *(const uint4 *)step.test;
+  tile_warp_rows warp = {words.x, (int32_t)words.y, (int32_t)words.z};
   tile_visibility visibility = tile_step_visibility<false>(step.columns, step.bits, warp, lane);
   uint32_t any = visibility.any, partial = any & ~visibility.all;
   if (wide && any == TILE_ALL_GROUPS) {
@@ -181,55 +197,75 @@ __device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forwar
   }
 }
 
-// Shared memory: the ring of stages, each K and V tiles of 64 rows, then the ring of indices. The Q tile lies in the last
-// stage until the first step has begun, the rows of `out` in the first stages when the last step is done.
-#define FORWARD_INDEX_BYTES (2 * TILE_COLUMNS * 4)  // columns and bits of a step
-#define FORWARD_INDEX_SLOTS(stages) \
-  (4 * (stages)-4)  // 2 * stages - 1 or more, a power of 2 for 2 and 3 stages
-#define FORWARD_STAGE_BYTES(head_dim) (2 * TILE_COLUMNS * (head_dim)*2)
-#define FORWARD_SHARED_BYTES(head_dim, stages) \
-  ((stages)*FORWARD_STAGE_BYTES(head_dim) + FORWARD_INDEX_SLOTS(stages) * FORWARD_INDEX_BYTES)
+// Shared memory, as offsets: the ring of stages, each K and V tiles of 64 rows; the ring of indices, each the columns and
+// bits of a step; the tests; the Q tile. For head_dim 128 there is no room for a Q tile: it lies in the last stage, which
+// is then filled one step later than it could be. The rows of `out` lie in the stages when the last step is done.
+template <int head_dim, int tile_rows, int stages> struct forward_layout {
+  enum : int {
+    tile_bytes = TILE_COLUMNS * head_dim * 2,
+    stage_bytes = 2 * tile_bytes,
+    index_bytes = 2 * TILE_COLUMNS * 4,
+    index_slots = 4 * (stages - 1),  // 2 * stages - 1 or more; a power of 2 for 2 and 3 stages
+    q_apart = head_dim <= 64,
+    indices = stages * stage_bytes,
+    tests = indices + index_slots * index_bytes,
+    tests_end = (tests + tile_rows / 16 * (int)sizeof(forward_test) + 127) / 128 * 128,
+    q = q_apart ? tests_end : (stages - 1) * stage_bytes,
+    bytes = q_apart ? tests_end + tile_rows * head_dim * 2 : tests_end
+  };
+};
+
+// Starts copying the columns and bits of a step from `first` on, each by half a warp.
+__device__ __forceinline__ void copy_indices(unsigned char *slot, const int32_t *columns,
+                                             const uint32_t *bits, int first, int thread) {
+  if (thread < 16)
+    gpu_copy_async(slot + thread * 16, columns + first + thread * 4, true);
+  else if (thread >= 32 && thread < 48)
+    gpu_copy_async(slot + TILE_COLUMNS * 4 + (thread - 32) * 16, bits + first + (thread - 32) * 4, true);
+}
 
 template <int head_dim, int tile_rows, int stages, int blocks, bool wide>
 __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kernel(forward_arguments a) {
+  typedef forward_layout<head_dim, tile_rows, stages> layout;
   constexpr int n_thread = tile_rows * 2, chunks = head_dim / 8;
-  constexpr int stage_bytes = FORWARD_STAGE_BYTES(head_dim), tile_bytes = stage_bytes / 2;
-  constexpr int index_slots = FORWARD_INDEX_SLOTS(stages);
-  static_assert(tile_rows * head_dim * 2 <= stage_bytes, "the Q tile fits a stage");
+  constexpr int stage_bytes = layout::stage_bytes, tile_bytes = layout::tile_bytes;
+  constexpr int index_bytes = layout::index_bytes, index_slots = layout::index_slots;
+  constexpr int first_steps = layout::q_apart ? stages : stages - 1;  // gathered before the loop
+  static_assert(tile_rows * head_dim * 2 <= stage_bytes, "the tiles of Q and out fit a stage");
   GPU_DYNAMIC_SHARED(shared);
-  unsigned char *indices = shared + stages * stage_bytes;
-  int thread = (int)threadIdx.x, lane = thread % 32, warp_row = thread / 32 * 16;
+  unsigned char *indices = shared + layout::indices, *q_tile = shared + layout::q;
+  int thread = (int)threadIdx.x, lane = thread & 31, warp_row = (thread >> 5) * 16;
   int tile_index = (int)blockIdx.x / a.n_head, head = (int)blockIdx.x % a.n_head;
   int64_t first_row = (int64_t)tile_index * tile_rows;
   const int32_t *tile_row = a.tiles.rows + first_row;
   attention_tile tile = a.tiles.tiles[tile_index];
   int n_step = tile.n_column / TILE_COLUMNS;
-  // The first warp copies the indices: 16 lanes the columns, 16 their bits.
-  const int32_t *index_source = lane < 16 ? a.tiles.columns : (const int32_t *)a.tiles.column_bits;
-  int index_first = tile.column_first + lane % 16 * 4;
   const gpu_bf16 *k = a.k + (head / a.heads_a_kv_head) * head_dim;
   const gpu_bf16 *v = a.v + (head / a.heads_a_kv_head) * head_dim;
 
+  tile_gather<head_dim, tile_rows, n_thread>(q_tile, a.q + head * head_dim, a.q_stride, tile_row, thread);
+  for (int s = 0; s < 2 * stages - 2 && s < n_step; ++s)
+    copy_indices(indices + s * index_bytes, a.tiles.columns, a.tiles.column_bits,
+                 tile.column_first + s * TILE_COLUMNS, thread);
+  gpu_copy_commit();
   int32_t row, limit;
   uint32_t slot_bit;
   tile_warp_rows warp = tile_read_rows(tile_row + warp_row, a.tiles.row_value + first_row + warp_row,
                                        a.tiles.row_slot + first_row + warp_row, lane, &row, &slot_bit,
                                        &limit);
-  tile_gather<head_dim, tile_rows, n_thread>(shared + (stages - 1) * stage_bytes, a.q + head * head_dim,
-                                             a.q_stride, tile_row, thread);
-  if (thread < 32)
-    for (int s = 0; s < 2 * stages - 2 && s < n_step; ++s)
-      gpu_copy_async(indices + s * FORWARD_INDEX_BYTES + lane * 16,
-                     index_source + index_first + s * TILE_COLUMNS, true);
-  gpu_copy_commit();
+  forward_test *test = (forward_test *)(shared + layout::tests) + warp_row / 16;
+  if (lane == 0)
+    test->warp = warp;
+  if (lane < 16)
+    test->rows[lane] = make_uint2(slot_bit, (uint32_t)limit), test->row[lane] = row;
   gpu_copy_wait<0>();
   gpu_sync_block();
 #pragma unroll
-  for (int s = 0; s < stages - 1; ++s) {
+  for (int s = 0; s < first_steps; ++s) {
     if (s < n_step)
       tile_gather_pair<head_dim, TILE_COLUMNS, n_thread>(shared + s * stage_bytes, k, a.k_stride,
                                                          shared + s * stage_bytes + tile_bytes, v, a.v_stride,
-                                                         (const int32_t *)(indices + s * FORWARD_INDEX_BYTES),
+                                                         (const int32_t *)(indices + s * index_bytes),
                                                          thread);
     gpu_copy_commit();  // an empty group too, so that waits count alike
   }
@@ -238,13 +274,10 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
 #pragma unroll
   for (int d = 0; d < head_dim / 16; ++d)
     gpu_load_matrix(rows.q[d],
-                    shared + (stages - 1) * stage_bytes +
-                        tile_block<head_dim>(tile_lane_rows_first<head_dim>(lane), warp_row / 16, d));
+                    q_tile + tile_block<head_dim>(tile_lane_rows_first<head_dim>(lane), warp_row / 16, d));
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     rows.maximum[r] = LOWEST_SCORE, rows.sum[r] = 0;
-    rows.slot_bit[r] = gpu_shuffle(slot_bit, lane / 4 + 8 * r);
-    rows.limit[r] = gpu_shuffle(limit, lane / 4 + 8 * r);
 #pragma unroll
     for (int d = 0; d < head_dim / 8; ++d)
       rows.out[d][2 * r] = rows.out[d][2 * r + 1] = 0;
@@ -254,29 +287,30 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
     gpu_copy_wait<stages - 2>();
     gpu_sync_block();  // this step's copies of all threads are there, and nobody reads the step before any more
     int next = s + stages - 1, next_indices = s + 2 * stages - 2;
-    if (next < n_step) {
+    if (next >= first_steps && next < n_step) {
       unsigned char *stage = shared + next % stages * stage_bytes;
       tile_gather_pair<head_dim, TILE_COLUMNS, n_thread>(stage, k, a.k_stride, stage + tile_bytes, v,
                                                          a.v_stride,
-                                                         (const int32_t *)(indices + next % index_slots *
-                                                                                         FORWARD_INDEX_BYTES),
+                                                         (const int32_t *)(indices +
+                                                                           next % index_slots * index_bytes),
                                                          thread);
     }
-    if (warp_row == 0 && next_indices < n_step)
-      gpu_copy_async(indices + next_indices % index_slots * FORWARD_INDEX_BYTES + lane * 16,
-                     index_source + index_first + next_indices * TILE_COLUMNS, true);
+    if (next_indices < n_step)
+      copy_indices(indices + next_indices % index_slots * index_bytes, a.tiles.columns, a.tiles.column_bits,
+                   tile.column_first + next_indices * TILE_COLUMNS, thread);
     gpu_copy_commit();
-    const unsigned char *index = indices + s % index_slots * FORWARD_INDEX_BYTES;
+    const unsigned char *index = indices + s % index_slots * index_bytes;
     int stage = s % stages * stage_bytes;
-    forward_step step = {shared, stage + tile_lane_chunks_first<head_dim>(lane),
-                         stage + tile_bytes + tile_lane_rows_first<head_dim>(lane), (const int32_t *)index,
-                         (const uint32_t *)(index + TILE_COLUMNS * 4)};
-    attend_step<head_dim, wide>(&rows, step, warp, a.scale_log2, lane);
+    forward_step step = {shared,
+                         stage + tile_lane_chunks_first<head_dim>(lane),
+                         stage + tile_bytes + tile_lane_rows_first<head_dim>(lane),
+                         (const int32_t *)index,
+                         (const uint32_t *)(index + TILE_COLUMNS * 4),
+                         test};
+    attend_step<head_dim, wide>(&rows, step, a.scale_log2, lane);
   }
 
   gpu_sync_block();  // the stages are free
-  if (wide)          // cheaper than a register kept
-    row = tile_row[warp_row + lane % 16];
   unsigned char *out_tile = shared + warp_row * head_dim * 2;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
@@ -286,11 +320,11 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
     float inverse = sum == 0 ? 0 : 1 / sum;
 #pragma unroll
     for (int d = 0; d < head_dim / 8; ++d)
-      *(uint32_t *)(out_tile + tile_offset<head_dim>(lane / 4 + 8 * r, d) +
-                    lane % 4 * 4) = gpu_pack_bf16(rows.out[d][2 * r] * inverse,
-                                                  rows.out[d][2 * r + 1] * inverse);
-    int32_t own_row = gpu_shuffle(row, lane / 4 + 8 * r);
-    if (a.log_sum_exp && lane % 4 == 0 && own_row >= 0)
+      *(uint32_t *)(out_tile + tile_offset<head_dim>((lane >> 2) + 8 * r, d) +
+                    (lane & 3) * 4) = gpu_pack_bf16(rows.out[d][2 * r] * inverse,
+                                                    rows.out[d][2 * r + 1] * inverse);
+    int32_t own_row = test->row[(lane >> 2) + 8 * r];
+    if (a.log_sum_exp && (lane & 3) == 0 && own_row >= 0)
       a.log_sum_exp[own_row * a.log_sum_exp_stride + head] = sum == 0 ? -INFINITY
                                                                       : (rows.maximum[r] * a.scale_log2 +
                                                                          log2f(sum)) *
@@ -299,8 +333,8 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   gpu_sync_warp();
 #pragma unroll
   for (int i = 0; i < 16 * chunks; i += 32) {
-    int r = (i + lane) / chunks, chunk = (i + lane) % chunks;
-    int32_t out_row = gpu_shuffle(row, r);
+    int r = (int)((unsigned)(i + lane) / chunks), chunk = (i + lane) & (chunks - 1);
+    int32_t out_row = test->row[r];
     if (out_row >= 0)
       *(uint4 *)(a.out + out_row * a.out_stride + head * head_dim +
                  chunk * 8) = *(const uint4 *)(out_tile + tile_offset<head_dim>(r, chunk));
@@ -309,7 +343,7 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
 
 template <int head_dim, int tile_rows, int blocks, bool wide>
 static ss_status launch(ss_device *device, forward_arguments arguments) {
-  size_t shared_bytes = FORWARD_SHARED_BYTES(head_dim, FORWARD_STAGES);
+  size_t shared_bytes = forward_layout<head_dim, tile_rows, FORWARD_STAGES>::bytes;
   CUDA_TRY(device,
            gpu_allow_shared((attention_forward_kernel<head_dim, tile_rows, FORWARD_STAGES, blocks, wide>),
                             shared_bytes));

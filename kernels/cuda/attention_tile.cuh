@@ -16,7 +16,7 @@ template <int head_dim> __device__ __forceinline__ int tile_offset(int row, int 
   constexpr int chunks = head_dim / 8;
   constexpr int rows_a_line = chunks >= 8 ? 1 : 8 / chunks;  // rows in 128 bytes
   constexpr int chunk_mask = (chunks >= 8 ? 8 : chunks) - 1;
-  return row * (head_dim * 2) + ((chunk ^ ((row / rows_a_line) & chunk_mask)) << 4);
+  return row * (head_dim * 2) + ((chunk ^ (((unsigned)row / rows_a_line) & chunk_mask)) << 4);
 }
 
 // The chunk whose address a lane gives to gpu_load_matrix for a block of 16 rows x 16 values (2 chunks), for
@@ -28,10 +28,10 @@ template <int head_dim> __device__ __forceinline__ int tile_offset(int row, int 
 //     plain       two B fragments, as above, of a tile stored [n][k]
 //     transposed  A fragment of a tile stored [k][m]
 template <int head_dim> __device__ __forceinline__ int tile_lane_rows_first(int lane) {
-  return tile_offset<head_dim>(lane % 16, lane / 16);
+  return tile_offset<head_dim>(lane & 15, lane >> 4);
 }
 template <int head_dim> __device__ __forceinline__ int tile_lane_chunks_first(int lane) {
-  return tile_offset<head_dim>(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+  return tile_offset<head_dim>((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
 }
 // Offset for rows [16 * row_block, +16) and values [16 * value_block, +16). The XOR commutes with the swizzle.
 template <int head_dim>
@@ -124,9 +124,9 @@ typedef struct {
 __device__ __forceinline__ tile_warp_rows tile_read_rows(const int32_t *rows, const int32_t *row_value,
                                                          const int32_t *row_slot, int lane, int32_t *row,
                                                          uint32_t *slot_bit, int32_t *value) {
-  *row = rows[lane % 16];
-  *slot_bit = *row >= 0 ? 1u << row_slot[lane % 16] : 0u;
-  *value = row_value[lane % 16];
+  *row = rows[lane & 15];
+  *slot_bit = *row >= 0 ? 1u << row_slot[lane & 15] : 0u;
+  *value = row_value[lane & 15];
   tile_warp_rows warp = {*slot_bit, *row >= 0 ? *value : INT32_MAX, *row >= 0 ? *value : INT32_MIN};
 #pragma unroll
   for (int mask = 8; mask > 0; mask /= 2) {
