@@ -16,7 +16,7 @@
 //
 // A (tile, head) multiplies 4 * 16 * 16 * head_dim FLOP for each (warp, group) seen, and reads 4 * head_dim bytes a column
 // (K and V), 2 * head_dim a query row, and writes as much. At head_dim 64, 64 rows by 192 columns: 3.1 MFLOP, 64 KB.
-// For 16 columns a warp issues 16 products (m16n8k16) and 8 ldmatrix.x4, and about 60 other instructions.
+// For 16 columns a warp issues 16 products (m16n8k16) and 8 ldmatrix.x4, and about 70 other instructions.
 #include "kernels/cuda/attention_tile.cuh"
 
 // Variants to be measured: stages of the ring; for head_dim up to 64, the blocks that a multiprocessor's registers must
