@@ -296,23 +296,20 @@ static __global__ void __launch_bounds__(SUM_THREADS_MOST)
     sums[j] = 0;
   bool begun_before = keys[0] == keys[1];
   for (int32_t group = 0; group < count; group += GROUP) {
+    // All loads go out before the first is waited for: a row that counts for nothing reads another and is not added.
     float values[GROUP][width];
+    bool counts[GROUP];
 #pragma unroll
     for (int i = 0; i < GROUP; ++i) {
       int32_t row = group + i < count ? rows[group + i] : -1;
-      if (row >= 0) {
-        load_elements<width>(values[i], dout + row * dout_stride + c);
-      } else {
-#pragma unroll
-        for (int j = 0; j < width; ++j)
-          values[i][j] = 0;
-      }
+      counts[i] = row >= 0;
+      load_elements<width>(values[i], dout + (counts[i] ? row : 0) * dout_stride + c);
     }
 #pragma unroll
     for (int i = 0; i < GROUP; ++i) {
 #pragma unroll
       for (int j = 0; j < width; ++j)
-        sums[j] += values[i][j];
+        sums[j] += counts[i] ? values[i][j] : 0.0f;
       int32_t at = group + i + 1;  // of this row in keys
       if (at > count || (at < count && keys[at] == keys[at + 1]))
         continue;

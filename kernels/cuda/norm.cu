@@ -39,7 +39,7 @@ typedef struct {
   int64_t out_stride, sum_stride, statistics_stride, x_stride, branch_stride;
   int64_t n;
   int32_t C;
-  float epsilon;
+  float reciprocal_C, epsilon;
   bool centred;  // layer norm
 } forward_call;
 
@@ -53,35 +53,24 @@ static __global__ void __launch_bounds__(FORWARD_THREADS) norm_forward_kernel(fo
   if (row >= call.n)  // whole warps; with lanes == 128 the grid fits
     return;
   const type *x = (const type *)call.x + row * call.x_stride;
-  float values[elements];
+  // All loads go out before the first is waited for: a piece behind the row reads its first column and
+  // becomes 0, without a branch x is read twice.
+  const type *branch = call.branch ? (const type *)call.branch + row * call.branch_stride : x;
+  float values[elements], added[elements];
 #pragma unroll
   for (int p = 0; p < pieces; ++p) {
-    int32_t c = (lane + p * lanes) * width;
-    if (c < C) {
-      load_elements<width>(values + p * width, x + c);
-    } else {
-#pragma unroll
-      for (int i = 0; i < width; ++i)
-        values[p * width + i] = 0;
-    }
+    int32_t c = (lane + p * lanes) * width, inside = c < C ? c : 0;
+    load_elements<width>(values + p * width, x + inside);
+    load_elements<width>(added + p * width, branch + inside);
   }
-  if (call.branch) {
-    const type *branch = (const type *)call.branch + row * call.branch_stride;
-    float added[elements];
 #pragma unroll
-    for (int p = 0; p < pieces; ++p) {
-      int32_t c = (lane + p * lanes) * width;
-      if (c < C)
-        load_elements<width>(added + p * width, branch + c);
-    }
+  for (int i = 0; i < elements; ++i)
+    values[i] += call.branch ? added[i] : 0.0f;
+  round_elements<elements>(values, x);
 #pragma unroll
-    for (int p = 0; p < pieces; ++p)
-      if ((lane + p * lanes) * width < C) {
-#pragma unroll
-        for (int i = p * width; i < (p + 1) * width; ++i)
-          values[i] = round_element(values[i] + added[i], x);
-      }
-  }
+  for (int i = 0; i < elements; ++i)
+    if ((lane + i / width * lanes) * width >= C)
+      values[i] = 0;
   if (call.sum) {
     type *sum = (type *)call.sum + row * call.sum_stride;
 #pragma unroll
@@ -97,35 +86,31 @@ static __global__ void __launch_bounds__(FORWARD_THREADS) norm_forward_kernel(fo
 #pragma unroll
     for (int i = 0; i < elements; ++i)
       total += values[i];
-    mean = row_sum<lanes>(total, shared[0]) / (float)C;
+    mean = row_sum<lanes>(total, shared[0]) * call.reciprocal_C;
   }
   float squares = 0;
 #pragma unroll
-  for (int p = 0; p < pieces; ++p)
-    if ((lane + p * lanes) * width < C) {
-#pragma unroll
-      for (int i = p * width; i < (p + 1) * width; ++i)
-        squares = fmaf(values[i] - mean, values[i] - mean, squares);
-    }
-  float scale = 1.0f / sqrtf(row_sum<lanes>(squares, shared[1]) / (float)C + call.epsilon);
+  for (int i = 0; i < elements; ++i) {
+    float centred = (lane + i / width * lanes) * width < C ? values[i] - mean : 0.0f;
+    squares = fmaf(centred, centred, squares);
+  }
+  float scale = 1.0f / sqrtf(fmaf(row_sum<lanes>(squares, shared[1]), call.reciprocal_C, call.epsilon));
   type *out = (type *)call.out + row * call.out_stride;
 #pragma unroll
   for (int p = 0; p < pieces; ++p) {
-    int32_t c = (lane + p * lanes) * width;
-    if (c < C) {
-      float weight[width];
-      load_elements<width>(weight, call.weight + c);
+    int32_t c = (lane + p * lanes) * width, inside = c < C ? c : 0;
+    float weight[width], bias[width];
+    load_elements<width>(weight, call.weight + inside);
 #pragma unroll
-      for (int i = 0; i < width; ++i)
-        values[p * width + i] = (values[p * width + i] - mean) * scale * weight[i];
-      if (call.bias) {
-        load_elements<width>(weight, call.bias + c);
+    for (int i = 0; i < width; ++i)
+      bias[i] = 0;
+    if (call.bias)
+      load_elements<width>(bias, call.bias + inside);
 #pragma unroll
-        for (int i = 0; i < width; ++i)
-          values[p * width + i] += weight[i];
-      }
+    for (int i = 0; i < width; ++i)
+      values[p * width + i] = fmaf((values[p * width + i] - mean) * scale, weight[i], bias[i]);
+    if (c < C)
       store_elements<width>(out + c, values + p * width);
-    }
   }
   if (lane == 0) {
     call.statistics[row * call.statistics_stride] = mean;
@@ -218,7 +203,8 @@ ss_status cuda_norm_forward(ss_device *device, ss_norm_kind kind, ss_tensor out,
   call.weight = (const float *)weight.data, call.bias = (const float *)bias.data;
   call.out_stride = out.stride, call.sum_stride = sum.stride, call.x_stride = x.stride;
   call.branch_stride = branch.stride, call.statistics_stride = statistics.stride;
-  call.n = n, call.C = (int32_t)C, call.epsilon = epsilon, call.centred = kind == SS_NORM_LAYER;
+  call.n = n, call.C = (int32_t)C, call.reciprocal_C = 1.0f / (float)C, call.epsilon = epsilon,
+  call.centred = kind == SS_NORM_LAYER;
   bool aligned = cuda_is_aligned(out) && cuda_is_aligned(sum) && cuda_is_aligned(x) &&
                  (!branch.data || cuda_is_aligned(branch)) && is_aligned_vector(weight) &&
                  is_aligned_vector(bias);
@@ -238,15 +224,16 @@ typedef struct {
   int64_t dsum_stride, dout_stride, sum_stride, statistics_stride;
   int64_t n;
   int32_t C;
+  float reciprocal_C;
   bool centred;
 } backward_call;
 
 enum { BACKWARD_THREADS = 128 };
 // Blocks for each multiprocessor: as many as have registers for `elements` values of three rows and two sums.
-#define BACKWARD_BLOCKS(elements) ((elements) > 24 ? 2 : (elements) > 8 ? 3 : 6)
+#define BACKWARD_BLOCKS(elements, size) ((elements) <= 8 ? 6 : (elements) <= 24 && (size) == 2 ? 3 : 2)
 
 template <typename type, int lanes, int elements>
-static __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS(elements))
+static __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS(elements, sizeof(type)))
     norm_backward_kernel(backward_call call) {
   constexpr int width = PIECE_OF(type), pieces = elements / width, rows = BACKWARD_THREADS / lanes;
   GPU_SHARED(float, shared, [2][2][4]);  // two sums, of even and odd rows
@@ -263,50 +250,47 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, BACKWARD_BLOCKS(eleme
     const type *dout = (const type *)call.dout + row * call.dout_stride;
     const type *sum = (const type *)call.sum + row * call.sum_stride;
     type *dsum = (type *)call.dsum + row * call.dsum_stride;
+    // All loads go out before the first is waited for: a piece behind the row reads its first column, with weight 0.
     float weighted[elements], normal[elements], gradient[elements];
 #pragma unroll
     for (int p = 0; p < pieces; ++p) {
-      int32_t c = (lane + p * lanes) * width;
-      if (c < C) {
-        load_elements<width>(weighted + p * width, dout + c);
-        load_elements<width>(normal + p * width, sum + c);
-        load_elements<width>(gradient + p * width, dsum + c);
-      }
+      int32_t c = (lane + p * lanes) * width, inside = c < C ? c : 0;
+      load_elements<width>(weighted + p * width, dout + inside);
+      load_elements<width>(normal + p * width, sum + inside);
+      load_elements<width>(gradient + p * width, dsum + inside);
     }
     float total = 0, total_normal = 0;
 #pragma unroll
     for (int p = 0; p < pieces; ++p) {
       int32_t c = (lane + p * lanes) * width;
-      if (c < C) {
-        float weight[width];
-        load_elements<width>(weight, call.weight + c);
+      float weight[width];
+      load_elements<width>(weight, call.weight + (c < C ? c : 0));
 #pragma unroll
-        for (int i = 0; i < width; ++i) {
-          int e = p * width + i;
-          float d = weighted[e];
-          normal[e] = (normal[e] - mean) * scale;
-          weighted[e] = d * weight[i];
-          total += weighted[e];
-          total_normal = fmaf(weighted[e], normal[e], total_normal);
-          dweight[e] = fmaf(d, normal[e], dweight[e]);
-          dbias[e] += d;
-        }
+      for (int i = 0; i < width; ++i) {
+        int e = p * width + i;
+        float d = weighted[e];
+        normal[e] = (normal[e] - mean) * scale;
+        weighted[e] = d * (c < C ? weight[i] : 0.0f);
+        total += weighted[e];
+        total_normal = fmaf(weighted[e], normal[e], total_normal);
+        dweight[e] = fmaf(d, normal[e], dweight[e]);
+        dbias[e] += d;
       }
     }
     // Two sets of words: a warp may be one row ahead of another.
-    float mean_normal = row_sum<lanes>(total_normal, shared[parity][0]) / (float)C, mean_weighted = 0;
+    float mean_normal = row_sum<lanes>(total_normal, shared[parity][0]) * call.reciprocal_C,
+          mean_weighted = 0;
     if (call.centred)
-      mean_weighted = row_sum<lanes>(total, shared[parity][1]) / (float)C;
+      mean_weighted = row_sum<lanes>(total, shared[parity][1]) * call.reciprocal_C;
     parity ^= 1;
+#pragma unroll
+    for (int e = 0; e < elements; ++e)
+      gradient[e] = fmaf(fmaf(-normal[e], mean_normal, weighted[e] - mean_weighted), scale, gradient[e]);
 #pragma unroll
     for (int p = 0; p < pieces; ++p) {
       int32_t c = (lane + p * lanes) * width;
-      if (c < C) {
-#pragma unroll
-        for (int e = p * width; e < (p + 1) * width; ++e)
-          gradient[e] = fmaf(fmaf(-normal[e], mean_normal, weighted[e] - mean_weighted), scale, gradient[e]);
+      if (c < C)
         store_elements<width>(dsum + c, gradient + p * width);
-      }
     }
   }
   float *partial = call.partial + (int64_t)blockIdx.x * 2 * C;
@@ -439,7 +423,8 @@ ss_status cuda_norm_backward(ss_device *device, ss_norm_kind kind, ss_tensor dsu
                  is_aligned_vector(weight);
   bool by_warp = aligned && C <= WARP_COLUMNS;
   int64_t wanted = cuda_ceil_divide(n, by_warp ? BACKWARD_THREADS / 32 : 1);
-  int64_t most = (int64_t)cuda->n_multiprocessor * BACKWARD_BLOCKS(C <= 256 ? 8 : C <= 768 ? 24 : 32);
+  int elements = C <= 256 ? 8 : C <= 768 ? 24 : 32;
+  int64_t most = (int64_t)cuda->n_multiprocessor * BACKWARD_BLOCKS(elements, ss_dtype_size(T));
   int64_t n_block = wanted < most ? wanted : most;
   void *partial;
   SS_TRY(cuda_scratch(device, CUDA_SCRATCH_INNER, &partial, (size_t)(n_block * 2 * C) * sizeof(float)));
@@ -448,7 +433,7 @@ ss_status cuda_norm_backward(ss_device *device, ss_norm_kind kind, ss_tensor dsu
   call.statistics = (const float *)statistics.data, call.weight = (const float *)weight.data;
   call.dsum_stride = dsum.stride, call.dout_stride = dout.stride, call.sum_stride = sum.stride;
   call.statistics_stride = statistics.stride;
-  call.n = n, call.C = (int32_t)C, call.centred = kind == SS_NORM_LAYER;
+  call.n = n, call.C = (int32_t)C, call.reciprocal_C = 1.0f / (float)C, call.centred = kind == SS_NORM_LAYER;
   if (T == SS_BF16)
     launch_backward<gpu_bf16>(cuda->stream, &call, (unsigned)n_block, aligned);
   else
