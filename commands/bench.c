@@ -19,27 +19,6 @@ static int compare_doubles(const void *left, const void *right) {
   return (a > b) - (a < b);
 }
 
-static ss_status choose(const char *option, const char *value, const char *const *names, int n, int *out,
-                        ss_error *error) {
-  for (*out = 0; *out < n; ++*out)
-    if (strcmp(value, names[*out]) == 0)
-      return SS_OK;
-  const char *nearest = ss_nearest(value, names, n);
-  return ss_fail(error, SS_ERROR_USAGE, "--%s %s: unknown%s%s%s", option, value,
-                 nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
-}
-
-ss_status bench_device_open(ss_device **out, const bench_device_options *options, ss_error *error) {
-  static const char *const precisions[] = {"fp32", "tf32", "bf16"};
-  static const char *const kernels[] = {"auto", "tiled", "plain", "cudnn"};
-  int precision = 0, attention = 0;
-  SS_TRY(choose("precision", options->precision, precisions, 3, &precision, error));
-  SS_TRY(choose("attention", options->attention, kernels, 4, &attention, error));
-  ss_device_options device = {(int)options->threads, (ss_precision)precision, options->deterministic,
-                              (ss_attention_kernel)attention};
-  return ss_device_open(out, options->name, &device, error);
-}
-
 void bench_summarize(double *seconds, int64_t n, bench_timing *timing) {
   qsort(seconds, (size_t)n, sizeof *seconds, compare_doubles);
   timing->repeats = n;

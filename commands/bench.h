@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "commands/device_options.h"
 #include "common/cli.h"
 #include "common/error.h"
 #include "model/gpt.h"
@@ -15,25 +16,6 @@ typedef struct {
   double median, low, high;  // low, high: 10th and 90th percentile
   int64_t repeats;
 } bench_timing;
-
-// The device a benchmark runs on, as options of its command.
-typedef struct {
-  const char *name, *precision, *attention;
-  int64_t threads;
-  bool deterministic;
-} bench_device_options;
-#define BENCH_DEVICE_DEFAULTS \
-  { "cpu", "bf16", "auto", 0, false }
-#define BENCH_DEVICE_OPTIONS(o)                                                                      \
-  {"device", SS_OPTION_STRING, &(o).name, "NAME", "cpu or cuda (cpu)"},                              \
-      {"threads", SS_OPTION_INT, &(o).threads, "N", "CPU threads; 0: all"},                          \
-      {"precision", SS_OPTION_STRING, &(o).precision, "NAME", "on CUDA: bf16, tf32 or fp32 (bf16)"}, \
-      {"attention", SS_OPTION_STRING, &(o).attention, "NAME",                                        \
-       "on CUDA: auto, tiled, plain or cudnn, the kernels that serve attention (auto)"},             \
-  {                                                                                                  \
-    "deterministic", SS_OPTION_FLAG, &(o).deterministic, NULL, "on CUDA: the same bits in every run" \
-  }
-ss_status bench_device_open(ss_device **out, const bench_device_options *options, ss_error *error);
 
 // One repeat of the work to be timed.
 typedef ss_status (*bench_work)(void *user, ss_error *error);

@@ -385,7 +385,7 @@ static ss_status print_report(const json_t *ours, const json_t *peer, ss_error *
   return error->status;
 }
 
-static ss_status parse(int argc, char **argv, attention_options *options, bench_device_options *device,
+static ss_status parse(int argc, char **argv, attention_options *options, device_options *device,
                        const char **peer, bool *json, bool *help, ss_error *error) {
   int64_t n_head = 12, n_kv_head = 0, head_dim = 64;
   bool no_check = false;
@@ -398,7 +398,7 @@ static ss_status parse(int argc, char **argv, attention_options *options, bench_
        {"no-check", SS_OPTION_FLAG, &no_check, NULL, "leave out the comparison with the CPU"},
        {"repeats", SS_OPTION_INT, &options->repeats, "N", "timed calls (30)"},
        {"warmup", SS_OPTION_INT, &options->warmup, "N", "untimed calls before (5)"},
-       BENCH_DEVICE_OPTIONS(*device),
+       DEVICE_OPTIONS(*device),
        {"peer", SS_OPTION_STRING, peer, "PYTHON",
         "also run PyTorch's attention under the same mask with this interpreter (CUDA)"},
        {"json", SS_OPTION_FLAG, json, NULL, "one JSON object instead of the table"},
@@ -432,17 +432,17 @@ ss_status bench_attention_command(int argc, char **argv, ss_error *error) {
       {.batch = {.rows = 16, .row_tokens = 1024, .arm = "span", .mask = "arm", .vocab_size = 1 << 20},
        .repeats = 30,
        .warmup = 5};
-  bench_device_options device_options = BENCH_DEVICE_DEFAULTS;
+  device_options on = DEVICE_DEFAULTS;
   const char *peer_python = NULL;
   bool json = false, help = false;
-  SS_TRY(parse(argc, argv, &options, &device_options, &peer_python, &json, &help, error));
+  SS_TRY(parse(argc, argv, &options, &on, &peer_python, &json, &help, error));
   if (help)
     return SS_OK;
   ss_device *device = NULL;
   bench_batch batch;
   json_t *ours = NULL, *peer = NULL;
   SS_TRY(bench_batch_make(&batch, &options.batch, error));
-  ss_status status = bench_device_open(&device, &device_options, error);
+  ss_status status = device_options_open(&device, &on, error);
   if (status == SS_OK)
     status = run_ours(device, &options, &batch, &ours, error);
   ss_device_close(device);

@@ -180,7 +180,7 @@ static ss_status report(const losses_options *options, const double *losses, con
 
 ss_status bench_losses_command(int argc, char **argv, ss_error *error) {
   losses_options options = {.rows = 8, .row_tokens = 1024, .steps = 100, .out = NULL};
-  bench_device_options device_options = BENCH_DEVICE_DEFAULTS;
+  device_options on = DEVICE_DEFAULTS;
   const char *peer_python = NULL;
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
@@ -191,7 +191,7 @@ ss_status bench_losses_command(int argc, char **argv, ss_error *error) {
                              {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE", "a model.* key (below)"},
                              {"out", SS_OPTION_STRING, &options.out, "DIR",
                               "folder for the start, the tokens and both series"},
-                             BENCH_DEVICE_OPTIONS(device_options),
+                             DEVICE_OPTIONS(on),
                              {"peer", SS_OPTION_STRING, &peer_python, "PYTHON", "interpreter with torch"},
                              {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
                              {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
@@ -217,13 +217,13 @@ ss_status bench_losses_command(int argc, char **argv, ss_error *error) {
   json_t *peer = NULL;
   char description[256] = "";
   SS_TRY(ss_allocate(&losses, options.steps, sizeof *losses, "losses", error));
-  status = bench_device_open(&device, &device_options, error);
+  status = device_options_open(&device, &on, error);
   if (status == SS_OK) {
     status = run_ours(device, &options, losses, error);
     snprintf(description, sizeof description, "%s", device->description);
   }
   ss_device_close(device);
-  char *arguments[] = {(char *)options.out, (char *)device_options.name, NULL};
+  char *arguments[] = {(char *)options.out, (char *)on.name, NULL};
   if (status == SS_OK)
     status = bench_peer(peer_python, "tests/peers/torch_losses.py", arguments, &peer, error);
   if (status == SS_OK)

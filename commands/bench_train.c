@@ -26,15 +26,21 @@ typedef struct {
   double first_loss, last_loss;
 } train_work;
 
+// As the trainer does it: the next batch is staged while the device works on this one.
 static ss_status one_step(void *user, ss_error *error) {
   train_work *work = user;
   gpt_loss loss;
   double norm;
   bool skipped;
+  if (!gpt_is_staged(work->model))
+    SS_TRY(gpt_stage(work->model, work->batch, true, error));
+  double scale = 1.0 / (double)gpt_staged_targets(work->model);
   SS_TRY(gpt_zero_gradients(work->model, error));
-  SS_TRY(gpt_train_step(work->model, work->batch, true, 1.0, &loss, error));
-  SS_TRY(optimizer_step(work->optimizer, 3e-4, ++work->step, 1.0 / (double)loss.n_target, 1.0, &norm,
-                        &skipped, error));
+  SS_TRY(gpt_run(work->model, 1.0, error));
+  SS_TRY(optimizer_enqueue(work->optimizer, 3e-4, ++work->step, scale, 1.0, error));
+  SS_TRY(gpt_stage(work->model, work->batch, true, error));
+  SS_TRY(gpt_collect(work->model, &loss, error));
+  SS_TRY(optimizer_collect(work->optimizer, &norm, &skipped, error));
   if (skipped)
     return ss_fail(error, SS_ERROR_NUMERIC, "a gradient of the benchmark is not finite");
   work->last_loss = loss.loss_sum / (double)loss.n_target;
@@ -86,8 +92,8 @@ static ss_status run_ours(ss_device *device, const train_options *options, const
   return status;
 }
 
-static ss_status run_peer(const char *python, const train_options *options,
-                          const bench_device_options *device, json_t **report, ss_error *error) {
+static ss_status run_peer(const char *python, const train_options *options, const device_options *device,
+                          json_t **report, ss_error *error) {
   char text[9][32];
   const int64_t values[9] = {options->model.n_layer,    options->model.n_embd, options->model.n_head,
                              options->model.vocab_size, options->batch.rows,   options->batch.row_tokens,
@@ -144,7 +150,7 @@ ss_status bench_train_command(int argc, char **argv, ss_error *error) {
   train_options options = {.batch = {.rows = 8, .row_tokens = 512, .arm = "span", .mask = "arm"},
                            .repeats = 20,
                            .warmup = 3};
-  bench_device_options device_options = BENCH_DEVICE_DEFAULTS;
+  device_options on = DEVICE_DEFAULTS;
   const char *peer_python = NULL;
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
@@ -155,7 +161,7 @@ ss_status bench_train_command(int argc, char **argv, ss_error *error) {
         "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
        {"repeats", SS_OPTION_INT, &options.repeats, "N", "timed steps (20)"},
        {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (3)"},
-       BENCH_DEVICE_OPTIONS(device_options),
+       DEVICE_OPTIONS(on),
        {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
         "also run PyTorch, causal rows only, with this interpreter (it must have torch)"},
        {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
@@ -184,13 +190,13 @@ ss_status bench_train_command(int argc, char **argv, ss_error *error) {
   bench_batch batch;
   json_t *ours = NULL, *peer = NULL;
   SS_TRY(bench_batch_make(&batch, &options.batch, error));
-  status = bench_device_open(&device, &device_options, error);
+  status = device_options_open(&device, &on, error);
   if (status == SS_OK)
     status = run_ours(device, &options, &batch, &ours, error);
   ss_device_close(device);
   bench_batch_free(&batch);
   if (status == SS_OK && peer_python != NULL)
-    status = run_peer(peer_python, &options, &device_options, &peer, error);
+    status = run_peer(peer_python, &options, &on, &peer, error);
   if (status == SS_OK && json) {
     json_t *all = json_pack("{s:O, s:o?}", "selfspan", ours, "peer", json_incref(peer));
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

@@ -11,7 +11,7 @@
 
 enum { DENSE_NODES = 32, DENSE_CONFIGS = 32, DENSE_ALIGNMENT = 16 /* bytes */ };
 
-const dense_options dense_standard = {.statistics_by_row = false, .finite_mask = false, .heuristic = -1};
+const dense_options dense_standard = {.statistics_by_row = true, .finite_mask = false, .heuristic = -1};
 
 // --- the graphs, as tables ---
 
