@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # kill -9 during training, again and again: every resumed run ends with the weights and the metrics of an undisturbed
-# one. 3 kills; 20 with SELFSPAN_SLOW=1.
+# one. 3 kills; 20 with SELFSPAN_SLOW=1. DEVICE=cuda: in deterministic mode, heads wide enough for the tensor cores.
 set -u
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 selfspan=${SELFSPAN:?path of the binary}
 work=$(mktemp -d "${TMPDIR:-/tmp}/resume.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
+width=16
+device=(--threads 2)
+[ "${DEVICE:-cpu}" = cuda ] && width=128 device=(--device cuda --deterministic)
 kills=3
 [ "${SELFSPAN_SLOW:-0}" = 1 ] && kills=20
 failed=0
@@ -34,7 +37,7 @@ train:
 model:
   n_layer: 1
   n_head: 2
-  n_embd: 16
+  n_embd: $width
   n_positions: 256
 YAML
 if ! "$selfspan" data arithmetic --set data.train=400 --set data.validation=20 --set data.test=0 \
@@ -46,7 +49,7 @@ fi
 hash_of() { sed -n 's/.*"parameters_hash": "\([0-9a-f]*\)".*/\1/p' "$1/train.json"; }
 # metrics.csv without seconds and tokens_per_second
 curve_of() { cut -d, -f1-9,12- "$1/metrics.csv"; }
-train() { "$selfspan" train --config "$work/train.yaml" --threads 2 --quiet "$@"; }
+train() { "$selfspan" train --config "$work/train.yaml" "${device[@]}" --quiet "$@"; }
 
 started=$(date +%s%N)
 train --out "$work/whole" || not_ok "resume: undisturbed run"
@@ -63,7 +66,7 @@ while [ $n -lt $kills ] && [ $failed = 0 ] && [ $round -lt 50 ]; do
   round=$((round + 1))
   run=$work/run$round
   while :; do
-    "$selfspan" train --config "$work/train.yaml" --threads 2 --quiet --resume --out "$run" 2>>"$work/log" &
+    "$selfspan" train --config "$work/train.yaml" "${device[@]}" --quiet --resume --out "$run" 2>>"$work/log" &
     child=$!
     if [ $n -lt $kills ]; then
       # Anywhere from before the first step to the end, however slow the machine is.
@@ -91,7 +94,7 @@ done
 for signal in TERM INT; do
   run=$work/$signal
   # A background job of a script ignores SIGINT.
-  env --default-signal=INT "$selfspan" train --config "$work/train.yaml" --threads 2 --quiet --out "$run" 2>"$work/log" &
+  env --default-signal=INT "$selfspan" train --config "$work/train.yaml" "${device[@]}" --quiet --out "$run" 2>"$work/log" &
   child=$!
   for _ in $(seq 400); do
     [ "$(wc -l 2>/dev/null <"$run/metrics.csv" || echo 0)" -gt 2 ] && break

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds, tests and measures on a machine with an NVIDIA GPU, in parts of under 10 minutes each, and prints one table.
 #
-# usage: tests/gpu/run.sh PART...     parts: build test attention train losses data prototype quickstart sanitize table
+# usage: tests/gpu/run.sh PART...     parts: build test resume attention train losses data prototype quickstart
+#        sanitize table
 #   SELFSPAN=./selfspan   the binary          TESTS=build/gpu-tests   the test programs (both made by `build`)
 #   PYTHON=python3        for the peers (PyTorch); PEER=0 leaves them out
 #   RESULTS=runs/gpu      JSON reports, logs and datasets; an existing one is added to
@@ -67,6 +68,11 @@ part_test() {
   [ "$total" -gt 0 ] || failed=1
 }
 
+part_resume() {
+  note "resume: killed and resumed runs end with the same bits"
+  DEVICE=cuda SELFSPAN=$(realpath "$selfspan") tests/resume.test.sh || failed=1
+}
+
 part_attention() {
   datasets
   report attention-causal "$selfspan" bench attention --device cuda "${peer[@]}"
@@ -126,7 +132,7 @@ part_table() {
   "$python" tests/gpu/table.py "$results"/*.json
 }
 
-[ $# -gt 0 ] || set -- build test attention train losses data table
+[ $# -gt 0 ] || set -- build test resume attention train losses table
 for part in "$@"; do
   if [ "$part" = data ]; then
     datasets
