@@ -11,27 +11,29 @@
 #include <yaml.h>
 
 #include "commands/commands.h"
+#include "commands/openblas_core.h"
 #include "common/cli.h"
 
 typedef struct {
   const char *name;
   ss_status (*run)(int argc, char **argv, ss_error *error);
   const char *summary;
+  bool multiplies;  // with OpenBLAS
 } command;
 
 static ss_status command_version(int argc, char **argv, ss_error *error);
 static ss_status command_help(int argc, char **argv, ss_error *error);
 
 static const command commands[] = {
-    {"data", ss_command_data, "generate or import a dataset"},
-    {"train", ss_command_train, "train or fine-tune a model"},
-    {"generate", ss_command_generate, "continue prompts, selecting spans on the way"},
-    {"eval", ss_command_eval, "measure accuracy, attended rows and speed"},
-    {"bench", ss_command_bench, "time training and decoding on this machine"},
-    {"inspect", ss_command_inspect, "show an example: segments, references, what each token may read"},
-    {"export", ss_command_export, "write data, results and notebooks in other formats"},
-    {"version", command_version, "print version, compiler and libraries"},
-    {"help", command_help, "print this list, or the help of a command"},
+    {"data", ss_command_data, "generate or import a dataset", false},
+    {"train", ss_command_train, "train or fine-tune a model", true},
+    {"generate", ss_command_generate, "continue prompts, selecting spans on the way", true},
+    {"eval", ss_command_eval, "measure accuracy, attended rows and speed", true},
+    {"bench", ss_command_bench, "time training and decoding on this machine", true},
+    {"inspect", ss_command_inspect, "show an example: segments, references, what each token may read", false},
+    {"export", ss_command_export, "write data, results and notebooks in other formats", false},
+    {"version", command_version, "print version, compiler and libraries", false},
+    {"help", command_help, "print this list, or the help of a command", false},
 };
 
 #define N_COMMAND (int)(sizeof commands / sizeof *commands)
@@ -151,6 +153,8 @@ int main(int argc, char **argv) {
   ss_status status = find_command(name, &found, &error);
   if (status != SS_OK)
     return report("", &error, status);
+  if (found->multiplies)
+    openblas_core_correct(argv);
   status = found->run(argc - 1, argv + 1, &error);
   if (status != SS_OK)
     return report(found->name, &error, status);
