@@ -1,5 +1,5 @@
 // OpenBLAS chooses its kernels when it is loaded, by a list of processor models. A processor that the list lacks gets
-// those of 2004 (Prescott, SSE3), a seventh of the speed that its AVX-512 ones reach.
+// those of 2004 (Prescott, SSE3): a third of the speed of its AVX-512 ones, or less.
 #ifndef SELFSPAN_COMMANDS_OPENBLAS_CORE_H
 #define SELFSPAN_COMMANDS_OPENBLAS_CORE_H
 
