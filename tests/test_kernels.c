@@ -163,6 +163,37 @@ static void norm(void **state) {
   close_devices(&devices);
 }
 
+// Widths of a few lanes and parts of a vector, and a mean far above the deviation: what stands behind a row must not
+// reach its statistics.
+static void norm_narrow(void **state) {
+  (void)state;
+  kernel_devices devices = open_devices();
+  ss_random random = ss_random_seed(SEED, 12);
+  static const int64_t widths[] = {1, 3, 7, 17, 24, 100};
+  for (int w = 0; w < 6; ++w) {
+    enum { n = 5, MOST = 100 };
+    int64_t C = widths[w];
+    float x[n * MOST], out[n * MOST], weight[MOST], statistics[n * 2];
+    for (int64_t i = 0; i < n * C; ++i)
+      x[i] = 10 + 0.03f * (float)ss_random_normal(&random);
+    for (int64_t c = 0; c < C; ++c)
+      weight[c] = 1;
+    RUN(devices.device[0], norm_forward, SS_NORM_LAYER, ss_matrix(out, n, C), ss_matrix(x, n, C),
+        ss_matrix(statistics, n, 2), ss_matrix(x, n, C), none(), ss_matrix(weight, 1, C), none(), 1e-5f);
+    for (int64_t i = 0; i < n; ++i) {
+      double mean = 0, square = 0;
+      for (int64_t c = 0; c < C; ++c)
+        mean += (double)x[i * C + c] / (double)C;
+      for (int64_t c = 0; c < C; ++c)
+        square += ((double)x[i * C + c] - mean) * ((double)x[i * C + c] - mean) / (double)C;
+      double want = 1 / sqrt(square + 1e-5), got = (double)statistics[2 * i + 1];
+      if (!(fabs(got - want) <= 1e-5 * want))
+        fail_msg("width %lld: reciprocal deviation %g, expected %g (seed %d)", (long long)C, got, want, SEED);
+    }
+  }
+  close_devices(&devices);
+}
+
 static void linear(void **state) {
   (void)state;
   kernel_devices devices = open_devices();
@@ -473,10 +504,9 @@ static void cache_and_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(embedding),  cmocka_unit_test(norm),
-      cmocka_unit_test(linear),     cmocka_unit_test(rotary),
-      cmocka_unit_test(activation), cmocka_unit_test(classifier),
-      cmocka_unit_test(optimizer),  cmocka_unit_test(cache_and_memory),
+      cmocka_unit_test(embedding),  cmocka_unit_test(norm),      cmocka_unit_test(norm_narrow),
+      cmocka_unit_test(linear),     cmocka_unit_test(rotary),    cmocka_unit_test(activation),
+      cmocka_unit_test(classifier), cmocka_unit_test(optimizer), cmocka_unit_test(cache_and_memory),
   };
   RUN_WITH_EVERY_SIMD(tests);
 }

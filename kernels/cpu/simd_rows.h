@@ -12,6 +12,11 @@ SIMD_INLINE void store_lanes(float *p, vec x, int64_t lanes) {
 }
 #define STORE(p, x) store_lanes((p) + i, x, lanes)
 
+// What a part computes in the lanes behind it becomes 0, so that a sum over lanes may follow.
+SIMD_INLINE vec clear_rest(vec x, int64_t lanes) {
+  return lanes == VEC_WIDTH ? x : VEC_SELECT(VEC_LANES_FROM((int32_t)lanes), VEC_ZERO(), x);
+}
+
 static void add(float *out, const float *x, int64_t n) {
   FOR_VECTORS(n) {
     STORE(out, VEC_ADD(LOAD(out), LOAD(x)));
@@ -81,13 +86,10 @@ static void norm_forward(ss_norm_kind kind, float *out, float *sum, float *stati
   float mean = kind == SS_NORM_LAYER ? VEC_SUM(total) / (float)n : 0.0f;
   const vec means = VEC_SET(mean);
   FOR_VECTORS(n) {
-    vec centred = VEC_SUB(LOAD(sum), means);
+    vec centred = clear_rest(VEC_SUB(LOAD(sum), means), lanes);
     squares = VEC_FMA(centred, centred, squares);
   }
-  float square = VEC_SUM(squares);
-  if (n % VEC_WIDTH)  // the lanes behind the row held -mean
-    square -= (float)(VEC_WIDTH - n % VEC_WIDTH) * mean * mean;
-  float reciprocal = 1.0f / sqrtf((square < 0 ? 0 : square) / (float)n + epsilon);
+  float reciprocal = 1.0f / sqrtf(VEC_SUM(squares) / (float)n + epsilon);
   const vec scale = VEC_SET(reciprocal);
   FOR_VECTORS(n) {
     vec value = VEC_MUL(VEC_MUL(VEC_SUB(LOAD(sum), means), scale), LOAD(weight));
@@ -196,12 +198,7 @@ static float cross_entropy(float *logits, int64_t n, int32_t target, bool gradie
     vec e = vec_exp(VEC_SUB(LOAD(logits), shift));
     if (gradient)
       STORE(logits, e);
-    if (lanes < VEC_WIDTH) {  // the lanes behind the row hold e^-highest
-      float part[VEC_WIDTH] = {0};
-      store_lanes(part, e, lanes);
-      e = VEC_LOAD(part);
-    }
-    sums = VEC_ADD(sums, e);
+    sums = VEC_ADD(sums, clear_rest(e, lanes));
   }
   float sum = VEC_SUM(sums);
   if (gradient) {
