@@ -254,7 +254,7 @@ format-check:
 
 # ---------------------------------------------------------------- using
 
-.PHONY: help deps venv quickstart base bench notebook clean
+.PHONY: help deps venv quickstart base bench profile notebook clean
 
 deps:
 	@CC="$(CC)" bash build-aux/deps.sh
@@ -272,6 +272,10 @@ base: all
 bench: all
 	./selfspan bench train --device cpu
 	./selfspan bench decode --device cpu
+
+# Prints the commands where there is no GPU or no Nsight Compute.
+profile: all
+	@bash tests/gpu/profile.sh $(PARTS)
 
 notebook: all
 	@[ -f runs/quickstart/summary.json ] || { echo "notebook: no run in runs/quickstart yet; run \`make quickstart\` first"; exit 2; }
@@ -293,8 +297,10 @@ help:
 	@echo "make venv         .venv with the Python packages of the notebook"
 	@echo "make cuda         compile the CUDA kernels (needs nvcc)"
 	@echo "make gpu-tests    build the tests of the CUDA backend for a real GPU, into build/gpu-tests"
+	@echo "make profile      times of all CUDA kernels of a training step (needs Nsight Compute; PARTS=all for more)"
 	@echo "make emulated     build them, and a selfspan, for the CPU emulator of CUDA"
 	@echo "make format       clang-format all sources (format-check: only look)"
 	@echo "make clean        remove build/ and ./selfspan"
 	@echo
+	@echo "on a GPU: tests/gpu/run.sh builds, tests and measures; tests/gpu/profile.sh --help explains make profile"
 	@echo "variables: CC CFLAGS LDFLAGS CUDA=0 CUDA_HOME WERROR=1 YES=1"

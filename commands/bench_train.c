@@ -29,9 +29,12 @@ typedef struct {
 // As the trainer does it: the next batch is staged while the device works on this one.
 static ss_status one_step(void *user, ss_error *error) {
   train_work *work = user;
+  ss_device *device = gpt_device(work->model);
   gpt_loss loss;
   double norm;
   bool skipped;
+  // Matrix products are tuned in the first step: a profiler looks at the others.
+  device->ops->range_push(device, work->step == 0 ? "first step" : "step");
   if (!gpt_is_staged(work->model))
     SS_TRY(gpt_stage(work->model, work->batch, true, error));
   double scale = 1.0 / (double)gpt_staged_targets(work->model);
@@ -41,6 +44,7 @@ static ss_status one_step(void *user, ss_error *error) {
   SS_TRY(gpt_stage(work->model, work->batch, true, error));
   SS_TRY(gpt_collect(work->model, &loss, error));
   SS_TRY(optimizer_collect(work->optimizer, &norm, &skipped, error));
+  device->ops->range_pop(device);
   if (skipped)
     return ss_fail(error, SS_ERROR_NUMERIC, "a gradient of the benchmark is not finite");
   work->last_loss = loss.loss_sum / (double)loss.n_target;
