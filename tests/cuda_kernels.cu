@@ -39,7 +39,8 @@ static __global__ void tile_kernel(float *d, const gpu_bf16 *a, const gpu_bf16 *
   d += (blockIdx.x * MMA_WARPS + warp) * 128;
   gpu_copy_async(shared_a + lane * 8, a + lane * 8, true);
   gpu_copy_commit();
-  gpu_copy_async(shared_b + lane % 16 * 8, b + lane % 16 * 8, true);
+  if (lane < 16)
+    gpu_copy_async(shared_b + lane * 8, b + lane * 8, true);
   gpu_copy_commit();
   gpu_copy_wait<1>();
   gpu_sync_warp();

@@ -292,7 +292,7 @@ static void norm_backward(void **state) {
         CUDA_BOTH(&f, norm_backward, kind, dsum.on[d], dweight.on[d], dbias.on[d], dout.on[d], sum.on[d],
                   statistics.on[d], weight.on[d]);
         // A layer norm of one column cancels whole: what is left of it is rounding.
-        cuda_check(&f, dsum, C == 1 ? 1e-5 : bound_of(&f, n * C, SAME));
+        cuda_check(&f, dsum, C == 1 ? 1e-5 : 2 * bound_of(&f, n * C, SAME));
         if (C > 1)
           cuda_check(&f, dweight, SUMMED);
         CUDA_RUN(&f, ON_CUDA, norm_backward, kind, dsum_twin, dweight_twin, dbias_twin, dout.on[1], sum.on[1],

@@ -331,6 +331,13 @@ extern "C" ss_status cuda_classifier_loss_within(ss_device *device, ss_tensor lo
   ss_tensor h_copy = {(char *)scratch + (size_t)(capacity * leading) * ss_dtype_size(T), capacity, C,
                       copy_stride, T};
   ss_tensor dh_copy = ss_rows(h_copy, capacity, capacity);
+  // Rows are read in whole pieces, also the last one, behind whose columns nothing else is ever written.
+  int64_t piece = 16 / (int64_t)ss_dtype_size(T), behind = round_up(V, piece) - V;
+  if (behind > 0)
+    CUDA_TRY(device,
+             cudaMemset2DAsync((char *)scratch + (size_t)V * ss_dtype_size(T),
+                               (size_t)leading * ss_dtype_size(T), 0, (size_t)behind * ss_dtype_size(T),
+                               (size_t)capacity, cuda_of(device)->stream));
   for (int64_t first = 0; first < n_target; first += capacity) {
     int64_t m = n_target - first < capacity ? n_target - first : capacity;
     const int32_t *rows = (const int32_t *)target_rows.data + first;

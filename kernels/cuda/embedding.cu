@@ -481,6 +481,10 @@ ss_status cuda_embedding_backward(ss_device *device, ss_tensor dwte, ss_tensor d
     sort->partials = (float *)take(&at, n_chunk * 2 * columns * 4);
   }
   cudaStream_t stream = cuda_of(device)->stream;
+  // Partial sums are read four columns at a time, those behind the last column too.
+  if (C % 4 != 0)
+    for (int32_t t = 0; t < n_table; ++t)
+      CUDA_TRY(device, cudaMemsetAsync(sorts.of[t].partials, 0, (size_t)(n_chunk * 2 * columns) * 4, stream));
   dim3 sort_grid((unsigned)n_tile, (unsigned)n_table);
   for (int32_t pass = 0; pass < n_pass; ++pass) {
     for (int32_t t = 0; t < n_table; ++t) {
