@@ -17,6 +17,11 @@ bool cuda_is_emulated(void) {
 #endif
 }
 
+bool cuda_small(void) {
+  const char *small = getenv("SELFSPAN_SMALL");
+  return cuda_is_emulated() || (small && small[0] == '1');
+}
+
 uint16_t cuda_bf16_of(float value) {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
@@ -49,7 +54,6 @@ void cuda_open(cuda_fixture *f, ss_precision precision, bool deterministic) {
   }
   f->device[ON_CUDA] = gpu;
   f->compute = gpu->compute;
-  f->emulated = cuda_is_emulated();
   const char *seed = getenv("SELFSPAN_TEST_SEED");
   f->seed = seed && seed[0] ? strtoull(seed, NULL, 10) : CUDA_SEED;
   f->random = ss_random_seed(f->seed, 1);

@@ -24,7 +24,6 @@ enum { ON_CPU, ON_CUDA };
 typedef struct {
   ss_device *device[2];  // ON_CPU, ON_CUDA
   ss_dtype compute;      // of the CUDA device: the dtype of activations and matrix weights
-  bool emulated;
   uint64_t seed;
   ss_random random;
   char context[128];  // what is being tested, in every message: set it with cuda_context
@@ -45,8 +44,10 @@ void cuda_close(cuda_fixture *f);
 // Frees the tensors only: for loops over shapes.
 void cuda_release_all(cuda_fixture *f);
 void cuda_context(cuda_fixture *f, const char *format, ...) SS_PRINTF(2, 3);
-// Whether the program runs on the emulator: loops over large shapes can be shorter there.
+// Whether the program runs on the emulator.
 bool cuda_is_emulated(void);
+// Whether loops over large shapes should be short: on the emulator, and under SELFSPAN_SMALL=1 (for the sanitizers).
+bool cuda_small(void);
 
 // --- tensors, freed by cuda_release_all ---
 // Normal numbers times `scale`.

@@ -145,7 +145,7 @@ static void linear_tuned(void **state) {
   (void)state;
   static const linear_shape large[] = {{1100, 1024, 2048, 0}, {1030, 1024, 2048, 0}, {1100, 1024, 2048, 0}};
   static const linear_shape small[] = {{30, 16, 24, 0}, {31, 16, 24, 0}, {30, 16, 24, 0}};
-  const linear_shape *shapes = cuda_is_emulated() ? small : large;
+  const linear_shape *shapes = cuda_small() ? small : large;
   for (int p = 0; p < N_PRECISION; ++p) {
     cuda_fixture f;
     cuda_open(&f, precisions[p], false);
@@ -153,7 +153,7 @@ static void linear_tuned(void **state) {
       cuda_gemm_choices_of(f.device[ON_CUDA])->bias_gradient = i == 2;
       check_linear_shape(&f, precisions[p], shapes[i], true);
     }
-    int64_t scale = cuda_is_emulated() ? 1 : 64;
+    int64_t scale = cuda_small() ? 1 : 64;
     cuda_context(&f, "precision %d, fused with GELU", p);
     check_activation_shape(&f, precisions[p], SS_ACTIVATION_GELU, 17 * scale, 16 * scale, 32 * scale,
                            16 * scale, true);

@@ -129,7 +129,7 @@ static void embedding_backward(void **state) {
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; ++s)
       for (int kind = 0; kind < 3; ++kind) {
         int64_t n = sizes[s][0], V = sizes[s][1], C = sizes[s][2], P = sizes[s][3];
-        if (f.emulated && n > 10000)
+        if (cuda_small() && n > 10000)
           continue;
         const int64_t *layout = layouts[(s + (size_t)kind) % LAYOUTS];
         cuda_context(&f, "n %d V %d C %d P %d ids %d gap %d skip %d", (int)n, (int)V, (int)C, (int)P, kind,
@@ -270,9 +270,9 @@ static void norm_backward(void **state) {
     for (size_t w = 0; w < NORM_WIDTHS; ++w)
       for (int variant = 0; variant < 4; ++variant) {
         int64_t C = norm_widths[w], n = C > 256 && variant ? 21 : C > 256 ? 70 : 150;
-        n = f.emulated || w % 3 ? n
-            : C > 1024          ? 700
-                                : 4000;  // more rows than warps at work, so that they take several
+        n = cuda_small() || w % 3 ? n
+            : C > 1024            ? 700
+                                  : 4000;  // more rows than warps at work, so that they take several
         ss_norm_kind kind = variant & 1 ? SS_NORM_RMS : SS_NORM_LAYER;
         const int64_t *layout = layouts[variant & 2 ? 1 + (w + (size_t)variant) % 3 : 0];
         cuda_context(&f, "n %d C %d kind %d gap %d skip %d", (int)n, (int)C, (int)kind, (int)layout[0],
