@@ -8,7 +8,7 @@
 #include "kernels/cuda/gemm.h"
 
 #define WORKSPACE_BYTES ((size_t)64 << 20)  // NVIDIA recommends at least 32 MiB for Hopper
-#define N_SLOT 2048                         // of the table of algorithms, a power of two
+#define N_SLOT 16384                        // of the table of algorithms, a power of two
 #define N_PROBE 8
 #define N_CANDIDATE 8
 #define TUNED_FLOPS 4e9  // smaller products are over before their launch matters
@@ -178,12 +178,13 @@ static uint8_t alignment_of(const void *data) {
   return log2;
 }
 
-// Token counts differ from batch to batch: shapes within an eighth of an octave share an algorithm, so that few
-// are ever timed. Deterministic runs do not share: which shape comes first must not matter, also after a resume.
+// Token counts differ from batch to batch: shapes within an eighth of an octave share an algorithm, so that few are
+// ever asked for or timed (asking costs more than a small product). Deterministic runs do not share: which shape comes
+// first must not matter, also after a resume.
 static int64_t rounded_shape(const cuda_device *cuda, int64_t x) {
-  if (cuda->deterministic || x < 1024)
+  if (cuda->deterministic || x <= 16)
     return x;
-  int64_t step = 128;
+  int64_t step = 16;
   while (step * 16 <= x)
     step *= 2;
   return cuda_ceil_divide(x, step) * step;
