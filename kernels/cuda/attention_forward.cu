@@ -2,11 +2,11 @@
 //
 // A block takes one tile and one head (all heads of the heaviest tile first); a warp takes 16 of its query rows and keeps
 // their Q fragments, running maxima and sums, and O in registers. The block walks the tile's columns in steps of 64: K and
-// V rows are gathered by index, 16 bytes a copy, 8 lanes a row of 128 bytes, into a ring of stages while earlier steps
-// are multiplied; the indices themselves come `stages - 1` steps before the rows. The first stages are all filled at
-// once: tiles of short views have 2 or 3 steps. A step costs one barrier.
+// V rows are gathered by index, 16 bytes a copy, 8 lanes a row of 128 bytes, into one of two stages while the step in the
+// other is multiplied; the indices themselves come a step before the rows. Both stages are filled at once at the start:
+// tiles of short views have 2 or 3 steps. A step costs one barrier.
 //
-// Each warp votes which of a step's four groups of 16 columns its rows see, takes only those (all four together, or in
+// Each warp votes which of a step's four groups of 16 columns its rows see, takes only those (all four together, else in
 // pairs), and tests single elements only in groups that not all of its rows see whole. A masked score is replaced, so
 // nothing of its value reaches the sums.
 //
@@ -18,21 +18,6 @@
 // (K and V), 2 * head_dim a query row, and writes as much. At head_dim 64, 64 rows by 192 columns: 3.1 MFLOP, 64 KB.
 // For 16 columns a warp issues 16 products (m16n8k16) and 8 ldmatrix.x4, and about 70 other instructions.
 #include "kernels/cuda/attention_tile.cuh"
-
-// Variants to be measured: stages of the ring; for head_dim up to 64, the blocks that a multiprocessor's registers must
-// hold (sm_90: 5 x 128 threads leave 96, 2 x 256 leave 128), and whether a whole step is multiplied together (wide: more
-// registers, fewer instructions) or by pairs of groups.
-#ifndef FORWARD_STAGES
-#define FORWARD_STAGES 2
-#endif
-#ifndef FORWARD_SMALL_BLOCKS  // tiles of TILE_ROWS_SMALL, 128 threads: views of few columns
-#define FORWARD_SMALL_BLOCKS 5
-#define FORWARD_SMALL_WIDE false
-#endif
-#ifndef FORWARD_LARGE_BLOCKS  // tiles of TILE_ROWS_LARGE, 256 threads
-#define FORWARD_LARGE_BLOCKS 2
-#define FORWARD_LARGE_WIDE true
-#endif
 
 #define LOWEST_SCORE -1e30f
 #define LN2 0.69314718055994531f
@@ -171,14 +156,14 @@ __device__ __forceinline__ void attend(forward_rows<head_dim> *rows, forward_ste
   }
 }
 
-template <int head_dim, bool wide>
+template <int head_dim, bool whole>
 __device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forward_step step, float scale_log2,
                                             int lane) {
   uint4 words = *(const uint4 *)step.test;
   tile_warp_rows warp = {words.x, (int32_t)words.y, (int32_t)words.z};
   tile_visibility visibility = tile_step_visibility<false>(step.columns, step.bits, warp, lane);
   uint32_t any = visibility.any, partial = any & ~visibility.all;
-  if (wide && any == TILE_ALL_GROUPS) {
+  if (whole && any == TILE_ALL_GROUPS) {
     const int group[4] = {0, 1, 2, 3};
     attend<head_dim, 4>(rows, step, group, partial, scale_log2, lane);
     return;
@@ -197,20 +182,32 @@ __device__ __forceinline__ void attend_step(forward_rows<head_dim> *rows, forwar
   }
 }
 
-// Shared memory, as offsets: the ring of stages, each K and V tiles of 64 rows; the ring of indices, each the columns and
-// bits of a step; the tests; the Q tile. For head_dim 128 there is no room for a Q tile: it lies in the last stage, which
-// is then filled one step later than it could be. The rows of `out` lie in the stages when the last step is done.
-template <int head_dim, int tile_rows, int stages> struct forward_layout {
+// Shared memory, as offsets: two stages, each K and V tiles of 64 rows; the ring of indices, each the columns and bits of a
+// step; the tests; the Q tile. For head_dim 128 there is no room for a Q tile: it lies in the second stage, which is then
+// filled one step later than it could be. The rows of `out` lie in the stages when the last step is done.
+//
+// blocks: that a multiprocessor's registers must hold (sm_90: 4 of 128 threads or 2 of 256 leave a lane 128). whole: a step
+// of which all groups are seen is multiplied at once, which takes registers and saves instructions. H100, head_dim 64, ms:
+//                                                        small tiles: span rows, 16 x 2048   large: causal, B16 H12 T1024
+//   two stages; small 4 blocks, large 2; whole           0.111                               0.126
+//   small 5 blocks, in pairs; large 2, in pairs          0.116                               0.137
+//   three stages; small 4 blocks, in pairs; large whole  0.133                               0.134
+template <int head_dim, int tile_rows> struct forward_layout {
   enum : int {
+    threads = tile_rows * 2,
+    small = tile_rows == TILE_ROWS_SMALL,
+    blocks = head_dim <= 64 ? (small ? 4 : 2) : (small ? 3 : 1),
+    whole = head_dim <= 64 || !small,
     tile_bytes = TILE_COLUMNS * head_dim * 2,
     stage_bytes = 2 * tile_bytes,
     index_bytes = 2 * TILE_COLUMNS * 4,
-    index_slots = 4 * (stages - 1),  // 2 * stages - 1 or more; a power of 2 for 2 and 3 stages
+    index_slots = 4,  // 3 are in use: of the step, of the rows and of the indices that are on their way
     q_apart = head_dim <= 64,
-    indices = stages * stage_bytes,
+    first_steps = q_apart ? 2 : 1,  // gathered before the loop
+    indices = 2 * stage_bytes,
     tests = indices + index_slots * index_bytes,
     tests_end = (tests + tile_rows / 16 * (int)sizeof(forward_test) + 127) / 128 * 128,
-    q = q_apart ? tests_end : (stages - 1) * stage_bytes,
+    q = q_apart ? tests_end : stage_bytes,
     bytes = q_apart ? tests_end + tile_rows * head_dim * 2 : tests_end
   };
 };
@@ -224,13 +221,14 @@ __device__ __forceinline__ void copy_indices(unsigned char *slot, const int32_t 
     gpu_copy_async(slot + TILE_COLUMNS * 4 + (thread - 32) * 16, bits + first + (thread - 32) * 4, true);
 }
 
-template <int head_dim, int tile_rows, int stages, int blocks, bool wide>
-__global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kernel(forward_arguments a) {
-  typedef forward_layout<head_dim, tile_rows, stages> layout;
-  constexpr int n_thread = tile_rows * 2, chunks = head_dim / 8;
+template <int head_dim, int tile_rows>
+__global__ void __launch_bounds__((forward_layout<head_dim, tile_rows>::threads),
+                                  (forward_layout<head_dim, tile_rows>::blocks))
+    attention_forward_kernel(forward_arguments a) {
+  typedef forward_layout<head_dim, tile_rows> layout;
+  constexpr int n_thread = layout::threads, chunks = head_dim / 8;
   constexpr int stage_bytes = layout::stage_bytes, tile_bytes = layout::tile_bytes;
   constexpr int index_bytes = layout::index_bytes, index_slots = layout::index_slots;
-  constexpr int first_steps = layout::q_apart ? stages : stages - 1;  // gathered before the loop
   static_assert(tile_rows * head_dim * 2 <= stage_bytes, "the tiles of Q and out fit a stage");
   GPU_DYNAMIC_SHARED(shared);
   unsigned char *indices = shared + layout::indices, *q_tile = shared + layout::q;
@@ -244,7 +242,7 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   const gpu_bf16 *v = a.v + (head / a.heads_a_kv_head) * head_dim;
 
   tile_gather<head_dim, tile_rows, n_thread>(q_tile, a.q + head * head_dim, a.q_stride, tile_row, thread);
-  for (int s = 0; s < 2 * stages - 2 && s < n_step; ++s)
+  for (int s = 0; s < 2 && s < n_step; ++s)
     copy_indices(indices + s * index_bytes, a.tiles.columns, a.tiles.column_bits,
                  tile.column_first + s * TILE_COLUMNS, thread);
   gpu_copy_commit();
@@ -261,14 +259,13 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   gpu_copy_wait<0>();
   gpu_sync_block();
 #pragma unroll
-  for (int s = 0; s < first_steps; ++s) {
+  for (int s = 0; s < layout::first_steps; ++s)
     if (s < n_step)
       tile_gather_pair<head_dim, TILE_COLUMNS, n_thread>(shared + s * stage_bytes, k, a.k_stride,
                                                          shared + s * stage_bytes + tile_bytes, v, a.v_stride,
                                                          (const int32_t *)(indices + s * index_bytes),
                                                          thread);
-    gpu_copy_commit();  // an empty group too, so that waits count alike
-  }
+  gpu_copy_commit();
 
   forward_rows<head_dim> rows;
 #pragma unroll
@@ -284,11 +281,11 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   }
 
   for (int s = 0; s < n_step; ++s) {
-    gpu_copy_wait<stages - 2>();
+    gpu_copy_wait<0>();
     gpu_sync_block();  // this step's copies of all threads are there, and nobody reads the step before any more
-    int next = s + stages - 1, next_indices = s + 2 * stages - 2;
-    if (next >= first_steps && next < n_step) {
-      unsigned char *stage = shared + next % stages * stage_bytes;
+    int next = s + 1, next_indices = s + 2;
+    if (next >= layout::first_steps && next < n_step) {
+      unsigned char *stage = shared + next % 2 * stage_bytes;
       tile_gather_pair<head_dim, TILE_COLUMNS, n_thread>(stage, k, a.k_stride, stage + tile_bytes, v,
                                                          a.v_stride,
                                                          (const int32_t *)(indices +
@@ -300,14 +297,14 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
                    tile.column_first + next_indices * TILE_COLUMNS, thread);
     gpu_copy_commit();
     const unsigned char *index = indices + s % index_slots * index_bytes;
-    int stage = s % stages * stage_bytes;
+    int stage = s % 2 * stage_bytes;
     forward_step step = {shared,
                          stage + tile_lane_chunks_first<head_dim>(lane),
                          stage + tile_bytes + tile_lane_rows_first<head_dim>(lane),
                          (const int32_t *)index,
                          (const uint32_t *)(index + TILE_COLUMNS * 4),
                          test};
-    attend_step<head_dim, wide>(&rows, step, a.scale_log2, lane);
+    attend_step<head_dim, layout::whole>(&rows, step, a.scale_log2, lane);
   }
 
   gpu_sync_block();  // the stages are free
@@ -341,24 +338,20 @@ __global__ void __launch_bounds__(tile_rows * 2, blocks) attention_forward_kerne
   }
 }
 
-template <int head_dim, int tile_rows, int blocks, bool wide>
+template <int head_dim, int tile_rows>
 static ss_status launch(ss_device *device, forward_arguments arguments) {
-  size_t shared_bytes = forward_layout<head_dim, tile_rows, FORWARD_STAGES>::bytes;
-  CUDA_TRY(device,
-           gpu_allow_shared((attention_forward_kernel<head_dim, tile_rows, FORWARD_STAGES, blocks, wide>),
-                            shared_bytes));
+  typedef forward_layout<head_dim, tile_rows> layout;
+  CUDA_TRY(device, gpu_allow_shared((attention_forward_kernel<head_dim, tile_rows>), layout::bytes));
   int64_t n_block = (int64_t)arguments.tiles.n_tile * arguments.n_head;
-  GPU_LAUNCH((attention_forward_kernel<head_dim, tile_rows, FORWARD_STAGES, blocks, wide>), (unsigned)n_block,
-             tile_rows * 2, shared_bytes, cuda_of(device)->stream, arguments);
+  GPU_LAUNCH((attention_forward_kernel<head_dim, tile_rows>), (unsigned)n_block, layout::threads,
+             layout::bytes, cuda_of(device)->stream, arguments);
   CUDA_LAUNCHED(device, "attention_forward");
   return SS_OK;
 }
 
-template <int head_dim, int small_blocks, bool small_wide, int large_blocks, bool large_wide>
-static ss_status launch_rows(ss_device *device, forward_arguments arguments) {
-  if (arguments.tiles.tile_rows == TILE_ROWS_SMALL)
-    return launch<head_dim, TILE_ROWS_SMALL, small_blocks, small_wide>(device, arguments);
-  return launch<head_dim, TILE_ROWS_LARGE, large_blocks, large_wide>(device, arguments);
+template <int head_dim> static ss_status launch_rows(ss_device *device, forward_arguments arguments) {
+  return arguments.tiles.tile_rows == TILE_ROWS_SMALL ? launch<head_dim, TILE_ROWS_SMALL>(device, arguments)
+                                                      : launch<head_dim, TILE_ROWS_LARGE>(device, arguments);
 }
 
 ss_status attention_tiled_forward(ss_device *device, const attention_device_tiles *queries,
@@ -403,16 +396,13 @@ ss_status attention_tiled_forward(ss_device *device, const attention_device_tile
                                  (float)(shape.scale * LOG2E)};
   switch (shape.head_dim) {
   case 16:
-    return launch_rows<16, FORWARD_SMALL_BLOCKS, FORWARD_SMALL_WIDE, FORWARD_LARGE_BLOCKS,
-                       FORWARD_LARGE_WIDE>(device, arguments);
+    return launch_rows<16>(device, arguments);
   case 32:
-    return launch_rows<32, FORWARD_SMALL_BLOCKS, FORWARD_SMALL_WIDE, FORWARD_LARGE_BLOCKS,
-                       FORWARD_LARGE_WIDE>(device, arguments);
+    return launch_rows<32>(device, arguments);
   case 64:
-    return launch_rows<64, FORWARD_SMALL_BLOCKS, FORWARD_SMALL_WIDE, FORWARD_LARGE_BLOCKS,
-                       FORWARD_LARGE_WIDE>(device, arguments);
+    return launch_rows<64>(device, arguments);
   case 128:
-    return launch_rows<128, 3, false, 1, true>(device, arguments);
+    return launch_rows<128>(device, arguments);
   default:
     return ss_fail(&device->error, SS_ERROR_INTERNAL, "attention_forward: no kernel for a head_dim of %d",
                    shape.head_dim);
