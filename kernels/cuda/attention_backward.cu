@@ -7,7 +7,7 @@ static bool is_rows(ss_tensor t, int64_t rows, int64_t cols) {
 
 // The kernels copy columns' values, bits and indices in pieces of 16 bytes.
 static bool is_tile_list(const attention_device_tiles *tiles) {
-  return tiles->tile_rows > 0 && tiles->tile_rows % BACKWARD_ROWS(1) == 0 &&
+  return tiles->tile_rows > 0 && tiles->tile_rows % BACKWARD_ROWS == 0 &&
          ((uintptr_t)tiles->columns | (uintptr_t)tiles->column_value | (uintptr_t)tiles->column_bits) % 16 ==
              0;
 }

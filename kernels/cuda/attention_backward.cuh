@@ -9,14 +9,14 @@
 // Arithmetic of a visible pair and head: dq 3 products, dk/dv 4, 2 head_dim FLOP each: 14 head_dim, 10 if S and dP were
 // computed once. For a group of 16 x 16 pairs, head_dim 64, in cycles of a multiprocessor (an mma.m16n8k16 takes about
 // 6.1 on one of its 4 tensor cores, 512 bytes of shared memory 4):
-//                        mma          ldmatrix.x4   gathers   bound
-//   dq, 64-row tiles     24 = 37      12 = 48       8-16      shared memory, 56-64
-//   dk/dv, 64-row tiles  32 = 49      16 = 64       8-16      shared memory, 72-80
-//   dq, 128-row tiles    24 = 37      6 = 24        4         tensor cores, 37
-//   dk/dv, 128-row tiles 32 = 49      8 = 32        4         tensor cores, 49
-// since a warp of a large tile owns 32 rows, so that a fragment serves two products.
-//   causal, B16 H12 T1024 D64: 101M pairs, 410K groups, 94 GFLOP: 0.16 ms at these bounds, 132 x 1.7 GHz
+//           mma          ldmatrix.x4   gathers   bound
+//   dq      24 = 37      12 = 48       8-16      shared memory, 56-64
+//   dk/dv   32 = 49      16 = 64       8-16      shared memory, 72-80
+//   causal, B16 H12 T1024 D64: 101M pairs, 410K groups, 94 GFLOP: 0.25 ms at these bounds, 132 x 1.7 GHz
 //   span mask, 3072 (tile, head) of 64 rows x 224 columns, half of it visible: 86K groups or more: 0.05 ms or more
+// A warp of 32 rows would use each fragment for two products, which halves the ldmatrix, but takes 255 registers at head_dim
+// 64: 8 warps on a multiprocessor. On an H100 that is slower: 0.364 ms against 0.353 (causal, as above, both kernels), 0.611
+// against 0.602 (documents in 16 packed rows of 2048).
 // Bytes: a block reads 64 columns x 2 matrices (16 KB at head_dim 64) a step, mostly from L2: 230 MB in each kernel
 // (causal), 180 MB (span). From memory, once: q, k, v, dout twice, out once; dq, dk, dv written: 12 matrices of 25 MB,
 // 0.10 ms in all, beside the products.
@@ -25,13 +25,9 @@
 
 #include "kernels/cuda/attention_tile.cuh"
 
-#define BACKWARD_THREADS 128  // 4 warps
-// A warp owns row_blocks x 16 rows: 1 in a block of 64 rows (a small tile, or half of a large one), 2 in one of 128.
-// Two take 255 registers at head_dim 64: 8 warps on a multiprocessor with twice the products between loads.
-#ifndef BACKWARD_LARGE_BLOCKS
-#define BACKWARD_LARGE_BLOCKS 2  // for large tiles, head_dim 64; -DBACKWARD_LARGE_BLOCKS=1 to compare
-#endif
-#define BACKWARD_ROWS(row_blocks) (BACKWARD_THREADS / 32 * 16 * (row_blocks))
+// A block owns 64 rows (a small tile, or half of a large one), as many as a step has columns.
+#define BACKWARD_ROWS 64
+#define BACKWARD_THREADS (BACKWARD_ROWS * 2)  // a warp for 16 rows
 #define LOG2_E 1.4426950408889634f
 
 typedef struct {
@@ -54,6 +50,8 @@ ss_status attention_backward_kv(ss_device *device, int32_t head_dim,
 
 #if defined(__CUDACC__) || defined(SS_EMULATE)
 
+static_assert(BACKWARD_ROWS == TILE_COLUMNS, "the rows of a block take the room of a step's");
+
 // In shared memory: a step's columns (two stages) and a block's rows. `index` is that of the step after: a gather needs
 // its indices when it starts, so they travel one step ahead of the rows. What only some groups need of the rows lies
 // here for want of registers.
@@ -62,9 +60,9 @@ typedef struct {
   uint32_t bits[2][TILE_COLUMNS];
   int32_t index[2][TILE_COLUMNS];
   float log_sum_exp[2][TILE_COLUMNS], delta[2][TILE_COLUMNS];  // dk/dv kernel: of the queries
-  int32_t row[BACKWARD_ROWS(2)];                               // -1: padding
-  uint32_t row_bit[BACKWARD_ROWS(2)];
-  int32_t row_value[BACKWARD_ROWS(2)];
+  int32_t row[BACKWARD_ROWS];                                  // -1: padding
+  uint32_t row_bit[BACKWARD_ROWS];
+  int32_t row_value[BACKWARD_ROWS];
 } backward_lists;
 
 // A row's log_sum_exp in base 2. Rows that read nothing, and padding (-inf too), get +inf: P is 0.
@@ -89,52 +87,41 @@ __device__ __forceinline__ void backward_copy_columns(backward_lists *lists, int
 }
 
 // The warp's rows, for the votes; single rows go to shared memory. `first`: the block's, into the list's rows.
-template <int row_blocks>
 __device__ __forceinline__ tile_warp_rows backward_read_rows(backward_lists *lists,
                                                              const attention_device_tiles &tiles,
                                                              int64_t first, int warp, int lane) {
-  tile_warp_rows all = {0, INT32_MAX, INT32_MIN};
-#pragma unroll
-  for (int m = 0; m < row_blocks; ++m) {
-    int own = (warp * row_blocks + m) * 16;
-    int64_t at = first + own;
-    int32_t row, value;
-    uint32_t bit;
-    tile_warp_rows some = tile_read_rows(tiles.rows + at, tiles.row_value + at, tiles.row_slot + at, lane,
-                                         &row, &bit, &value);
-    if (lane < 16)
-      lists->row[own + lane] = row, lists->row_bit[own + lane] = bit, lists->row_value[own + lane] = value;
-    all.slots |= some.slots;
-    all.low = some.low < all.low ? some.low : all.low;
-    all.high = some.high > all.high ? some.high : all.high;
-  }
-  return all;
+  int own = warp * 16;
+  int64_t at = first + own;
+  int32_t row, value;
+  uint32_t bit;
+  tile_warp_rows warp_rows = tile_read_rows(tiles.rows + at, tiles.row_value + at, tiles.row_slot + at, lane,
+                                            &row, &bit, &value);
+  if (lane < 16)
+    lists->row[own + lane] = row, lists->row_bit[own + lane] = bit, lists->row_value[own + lane] = value;
+  return warp_rows;
 }
 
 // Sets P to 0 where a row does not see a column. first_column: of the group.
-template <bool key_list, int row_blocks>
-__device__ __forceinline__ void backward_mask(float (*p)[2][4], const backward_lists *lists, int stage,
+template <bool key_list>
+__device__ __forceinline__ void backward_mask(float (*p)[4], const backward_lists *lists, int stage,
                                               int first_column, int warp, int lane) {
-  uint32_t row_bit[row_blocks][2];
-  int32_t row_value[row_blocks][2];
+  uint32_t row_bit[2];
+  int32_t row_value[2];
 #pragma unroll
-  for (int m = 0; m < row_blocks; ++m)
-    for (int half = 0; half < 2; ++half) {
-      int row = (warp * row_blocks + m) * 16 + half * 8 + lane / 4;
-      row_bit[m][half] = lists->row_bit[row], row_value[m][half] = lists->row_value[row];
-    }
+  for (int half = 0; half < 2; ++half) {
+    int row = warp * 16 + half * 8 + lane / 4;
+    row_bit[half] = lists->row_bit[row], row_value[half] = lists->row_value[row];
+  }
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
     int column = first_column + n * 8 + lane % 4 * 2;
     int2 value = *(const int2 *)(lists->value[stage] + column);
     uint2 bits = *(const uint2 *)(lists->bits[stage] + column);
 #pragma unroll
-    for (int m = 0; m < row_blocks; ++m)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        if (!tile_visible<key_list>(e % 2 ? bits.y : bits.x, e % 2 ? value.y : value.x, row_bit[m][e / 2],
-                                    row_value[m][e / 2]))
-          p[m][n][e] = 0.0f;
+    for (int e = 0; e < 4; ++e)
+      if (!tile_visible<key_list>(e % 2 ? bits.y : bits.x, e % 2 ? value.y : value.x, row_bit[e / 2],
+                                  row_value[e / 2]))
+        p[n][e] = 0.0f;
   }
 }
 
