@@ -39,6 +39,13 @@ ss_status device_options_open(ss_device **out, const device_options *options, ss
   return ss_device_open(out, options->name, &resolved, error);
 }
 
-void device_say(const ss_device *device) {
+size_t device_say(const ss_device *device) {
   fprintf(stderr, "selfspan: on %s\n", device->description);
+  return strlen(device->description);
+}
+
+void device_say_more(const ss_device *device, size_t said) {
+  const char *gained = ss_device_gained(device, said);
+  if (*gained != '\0')
+    fprintf(stderr, "selfspan: %s\n", gained);
 }

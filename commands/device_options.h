@@ -34,7 +34,9 @@ typedef struct {
 // Refuses what cannot be meant, before anything is opened or read.
 ss_status device_options_check(const device_options *options, ss_error *error);
 ss_status device_options_open(ss_device **out, const device_options *options, ss_error *error);
-// Says on stderr what runs.
-void device_say(const ss_device *device);
+// Says on stderr what runs. Returns how much of the description was said.
+size_t device_say(const ss_device *device);
+// Says what the description has gained since: which kernels served. Nothing to say: says nothing.
+void device_say_more(const ss_device *device, size_t said);
 
 #endif

@@ -45,10 +45,11 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
     status = error != NULL ? error->status : SS_ERROR_USAGE;
   if (status == SS_OK)
     status = device_options_open(&device, &options->device, error);
-  if (status == SS_OK && !options->quiet)
-    device_say(device);
+  size_t said = status == SS_OK && !options->quiet ? device_say(device) : 0;
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_on_store, data, &report, error);
+  if (said > 0)
+    device_say_more(device, said);
   if (status == SS_OK) {
     json_t *head = json_pack("{s:s, s:s, s:s, s:s}", "data", options->data, "task", store_task(data), "split",
                              store_split(data), "device", device->description);

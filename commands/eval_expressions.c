@@ -91,10 +91,11 @@ ss_status eval_expressions_command(const eval_options *options, ss_error *error)
   expressions_run run = {options, report.notes};
   const eval_task *task = eval_task_find("arithmetic", error);
   ss_status status = task == NULL ? SS_ERROR_INTERNAL : device_options_open(&device, &options->device, error);
-  if (status == SS_OK && !options->quiet)
-    device_say(device);
+  size_t said = status == SS_OK && !options->quiet ? device_say(device) : 0;
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_list, &run, &report, error);
+  if (said > 0)
+    device_say_more(device, said);
   if (status == SS_OK) {
     json_t *head = json_pack("{s:s, s:s, s:s}", "expressions", options->expressions, "task", task->name,
                              "device", device->description);

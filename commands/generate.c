@@ -156,10 +156,11 @@ static ss_status run_all(const generate_options *options, ss_error *error) {
     run.list = json_array();
   if (status == SS_OK)
     status = device_options_open(&device, &options->device, error);
-  if (status == SS_OK && !options->json)
-    device_say(device);
+  size_t said = status == SS_OK && !options->json ? device_say(device) : 0;
   if (status == SS_OK)
     status = run_model(&run, device, error);
+  if (said > 0)
+    device_say_more(device, said);
   if (status == SS_OK && options->json) {
     json_dumpf(run.list, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
     printf("\n");

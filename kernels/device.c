@@ -30,6 +30,11 @@ void ss_device_close(ss_device *device) {
     device->ops->destroy(device);
 }
 
+const char *ss_device_gained(const ss_device *device, size_t said) {
+  const char *gained = device->description + said;
+  return strncmp(gained, ", ", 2) == 0 ? gained + 2 : gained;
+}
+
 ss_status ss_device_error(ss_device *device, ss_error *error) {
   ss_status status = device->error.status;
   if (status == SS_OK)

@@ -214,9 +214,10 @@ typedef struct {
 struct ss_device {
   const ss_ops *ops;
   ss_error error;
-  ss_dtype compute;       // T
-  bool synchronous;       // ops are done when they return, and device memory is the host's: the CPU
-  char description[256];  // what runs: "cpu, fp32, 2 threads, OpenBLAS SkylakeX, AVX-512"
+  ss_dtype compute;  // T
+  bool synchronous;  // ops are done when they return, and device memory is the host's: the CPU
+  // What runs: "cpu, fp32, 2 threads, OpenBLAS SkylakeX, AVX-512". Grows when an op first chooses its kernels.
+  char description[512];
 };
 
 typedef enum { SS_PRECISION_FP32, SS_PRECISION_TF32, SS_PRECISION_BF16 } ss_precision;
@@ -241,6 +242,9 @@ typedef struct {
 ss_status ss_device_open(ss_device **out, const char *name, const ss_device_options *options,
                          ss_error *error);
 void ss_device_close(ss_device *device);
+
+// What the description has gained since it was `said` characters long; "" for nothing.
+const char *ss_device_gained(const ss_device *device, size_t said);
 
 // Moves a failed op's message into `error` (clearing the device's) and returns its status.
 ss_status ss_device_error(ss_device *device, ss_error *error);

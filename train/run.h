@@ -35,6 +35,7 @@ typedef struct {
   train_ahead ahead;
   train_state state;
   int64_t saved_step;  // the newest checkpoint that is known to be good; -1: none
+  size_t described;    // characters of the device's description that a notice has shown
   ss_progress progress;
 } train_run;
 

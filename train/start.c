@@ -117,6 +117,7 @@ static ss_status plan_memory(train_run *run, ss_error *error) {
   size_t fixed = gpt_parameter_bytes(run->model) + optimizer_bytes(run->optimizer);
   size_t activations = gpt_activation_bytes(gpt_get_config(run->model), device->compute, config->recompute,
                                             true, n_row);
+  run->described = strlen(device->description);
   if (!run->request->quiet)
     train_run_notice(run,
                      "%s: parameters and optimizer %.3f GB, activations of at most %lld tokens %.3f GB, "

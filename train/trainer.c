@@ -206,6 +206,15 @@ static ss_status write_row(train_run *run, bool validated, ss_error *error) {
   return SS_OK;
 }
 
+// The kernels that a device chooses when they are first needed, as its description names them.
+static void show_kernels(train_run *run) {
+  const ss_device *device = run->request->device;
+  const char *gained = ss_device_gained(device, run->described);
+  if (*gained != '\0' && !run->request->quiet)
+    train_run_notice(run, "%s", gained);
+  run->described = strlen(device->description);
+}
+
 static void show_progress(train_run *run, bool finished) {
   const train_config *config = run->config;
   const train_state *state = &run->state;
@@ -273,6 +282,7 @@ static ss_status train(train_run *run, ss_error *error) {
     if (train_run_stopping(run))
       return ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted");
     SS_TRY(take_step(run, error));
+    show_kernels(run);
   }
 }
 
