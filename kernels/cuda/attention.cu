@@ -93,7 +93,8 @@ ss_status cuda_attention_plan(ss_device *device, ss_attention_plan **plan_addres
   plan->causal_rows = n_view;
   plan->causal_length = views[0].n_query;
   plan->n_query_used = plan->n_key_used = plan->n_query_row;
-  return SS_OK;
+  // Where tiles served causal rows before, they are made now, while the device is at work on something else.
+  return plan->tiles_expected ? make_tiles(device, plan, views, n_view, ranges, n_range) : SS_OK;
 }
 
 void cuda_attention_plan_free(ss_device *device, ss_attention_plan *plan) {
@@ -116,7 +117,7 @@ static bool tiles_serve(const attention_call *call) {
          call->shape.scale > 0;
 }
 
-// The first time that a path serves, the device's description says so.
+// The first time that a path serves, or that cuDNN does not, the device's description says so.
 static void describe_path(ss_device *device, attention_path path, const char *text) {
   cuda_device *cuda = cuda_of(device);
   if (cuda->attention_served >> path & 1)
@@ -126,20 +127,34 @@ static void describe_path(ss_device *device, attention_path path, const char *te
   snprintf(device->description + length, sizeof device->description - length, ", attention %s", text);
 }
 
+// Whether a call is what cuDNN's graphs compute: the plan's causal rows, and no others in its tensors.
+static bool is_dense(const ss_attention_plan *plan, const attention_call *call) {
+  int64_t n = plan->causal_rows * plan->causal_length;
+  return n > 0 && call->q.rows == n && call->k.rows == n && call->v.rows == n;
+}
+
 static ss_status choose_path(ss_device *device, ss_attention_plan *plan, const attention_call *call,
                              bool backward, attention_path *path) {
   ss_attention_kernel asked = cuda_of(device)->attention;
-  const char *engine = "the views are not causal rows of one length";
+  const char *engine = "the call is not causal rows of one length and nothing else";
+  bool dense = is_dense(plan, call);
   if ((asked == SS_ATTENTION_AUTO && call->q.dtype == SS_BF16) || asked == SS_ATTENTION_CUDNN) {
-    if (plan->causal_rows > 0 &&
+    if (dense &&
         attention_cudnn_serves(device, plan->causal_rows, plan->causal_length, call, backward, &engine)) {
       *path = ATTENTION_CUDNN;
       describe_path(device, *path, engine);
+      plan->tiles_expected = false;
       return SS_OK;
     }
     if (asked == SS_ATTENTION_CUDNN)
       return ss_fail(&device->error, SS_ERROR_LIMIT, "attention: cuDNN was asked for: %s", engine);
+    if (dense) {
+      char refusal[200];
+      snprintf(refusal, sizeof refusal, "without cuDNN (%.160s)", engine);
+      describe_path(device, ATTENTION_NOT_CUDNN, refusal);
+    }
   }
+  plan->tiles_expected = true;
   bool tiled = tiles_serve(call);
   if (asked == SS_ATTENTION_TILED && !tiled)
     return ss_fail(

@@ -21,7 +21,8 @@ typedef struct {
 typedef enum {
   ATTENTION_TILED,  // tensor cores over tiles (BF16, head_dim 16, 32, 64, 128)
   ATTENTION_PLAIN,  // one warp a row of a tile and head, head_dim up to 256, F32 or BF16: debugging and odd shapes
-  ATTENTION_CUDNN  // plain causal rows of one length
+  ATTENTION_CUDNN,     // plain causal rows of one length
+  ATTENTION_NOT_CUDNN  // serves nothing: such rows that cuDNN refused, for the device's description
 } attention_path;
 
 struct ss_attention_plan {
@@ -35,6 +36,7 @@ struct ss_attention_plan {
   // are then made only when something else must serve a call.
   int64_t causal_rows, causal_length;
   bool has_tiles, backward;
+  bool tiles_expected;  // tiles served the last call: those of a causal plan are made with it
 };
 
 // Tensors and geometry of one call. q, out, dq, dout: [nq, n_head * head_dim]; k, v, dk, dv: [nk, n_kv_head *
@@ -58,13 +60,12 @@ ss_status attention_plain_forward(ss_device *device, const attention_device_tile
                                   const attention_call *call);
 ss_status attention_plain_backward(ss_device *device, const attention_device_tiles *queries,
                                    const attention_device_tiles *keys, const attention_call *call);
-// --- attention_cudnn.c: SS_ERROR_LIMIT when no engine serves the shape, with the reason in `why` ---
-typedef struct cuda_dense_state cuda_dense_state;
+// --- attention_cudnn.c: SS_ERROR_LIMIT when no engine serves the shape ---
 ss_status attention_cudnn_forward(ss_device *device, int64_t rows, int64_t length,
                                   const attention_call *call);
 ss_status attention_cudnn_backward(ss_device *device, int64_t rows, int64_t length,
                                    const attention_call *call);
-// Whether cuDNN serves this shape (asked once, then remembered); `engine` receives its name for the log.
+// Whether cuDNN serves this shape (asked once, then remembered); `engine` receives its name, or why it does not.
 bool attention_cudnn_serves(ss_device *device, int64_t rows, int64_t length, const attention_call *call,
                             bool backward, const char **engine);
 void attention_cudnn_free(ss_device *device);

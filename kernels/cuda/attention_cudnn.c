@@ -1,7 +1,7 @@
 // Dense causal attention through cuDNN's backend API: rows of one length, every query reads its row up to itself.
 //
-// The graph of a shape is built once (half a second) and kept. log_sum_exp holds the same numbers as the other paths
-// write, in the order [B, H, T] instead of [B*T, H], unless dense_standard says by row.
+// The graph of a shape is built once (half a second) and kept. log_sum_exp is what the other paths write, [B*T, H]: the
+// graphs' statistics stand by row.
 #include "kernels/cuda/attention.h"
 
 #ifdef SS_WITH_CUDNN
@@ -232,8 +232,8 @@ ss_status attention_cudnn_backward(ss_device *device, int64_t rows, int64_t leng
   return dense_run(device, rows, length, call, true);
 }
 
-// A forward that keeps its statistics is followed by a backward, and only a cuDNN backward reads them in cuDNN's order:
-// both directions are served, or neither. When the answer is no, `engine` is the reason.
+// A forward that keeps its statistics is followed by a backward: both directions are served, or neither. When the answer
+// is no, `engine` is the reason.
 bool attention_cudnn_serves(ss_device *device, int64_t rows, int64_t length, const attention_call *call,
                             bool backward, const char **engine) {
   cuda_dense_state *state = dense_state(device);
