@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-typedef struct cuda_gemm_state cuda_gemm_state;    // linear.cu: cuBLASLt handle, workspace, chosen algorithms
+typedef struct cuda_gemm_state cuda_gemm_state;    // gemm.cu: cuBLASLt handle, workspace, chosen algorithms
 typedef struct cuda_dense_state cuda_dense_state;  // attention_cudnn.c: cuDNN handle and graphs
 typedef struct cuda_staging cuda_staging;          // memory.cu: page-locked ring
 
@@ -94,7 +94,7 @@ static inline bool cuda_is_aligned(ss_tensor t) {
          0;
 }
 
-// --- device.cu ---
+// --- device.c ---
 ss_status ss_cuda_device_open(ss_device **out, const ss_device_options *options, ss_error *error);
 ss_status cuda_scratch(ss_device *device, int which, void **out, size_t bytes);
 
@@ -112,10 +112,11 @@ ss_status cuda_download_async(ss_device *, void *host, const void *device_data, 
 ss_status cuda_zero(ss_device *, void *data, size_t bytes);
 ss_status cuda_convert(ss_device *, ss_tensor out, ss_tensor in);
 ss_status cuda_synchronize(ss_device *);
+// --- device.c ---
 ss_status cuda_stamp(ss_device *, int32_t index);
 ss_status cuda_stamp_seconds(ss_device *, int32_t from, int32_t to, double *seconds);
 
-// --- linear.cu ---
+// --- gemm.cu ---
 ss_status cuda_gemm_create(ss_device *device);
 void cuda_gemm_free(ss_device *device);
 

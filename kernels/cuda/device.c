@@ -20,6 +20,7 @@
 #define GIB (1024.0 * 1024.0 * 1024.0)
 
 ss_status cuda_failed(ss_device *device, cudaError_t code, const char *call, const char *file, int line) {
+  cudaGetLastError();  // told once: the next launch must not find it again
   return ss_fail(&device->error, code == cudaErrorMemoryAllocation ? SS_ERROR_MEMORY : SS_ERROR_DEVICE,
                  "cuda: %s (%s), seen by %.200s at %s:%d", cudaGetErrorString(code), cudaGetErrorName(code),
                  call, file, line);

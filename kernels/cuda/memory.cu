@@ -149,7 +149,7 @@ extern "C" ss_status cuda_allocate_host(ss_device *device, void **data, size_t b
 }
 
 extern "C" void cuda_release_host(ss_device *device, void *data) {
-  (void)device;
+  cudaStreamSynchronize(cuda_of(device)->stream);  // a download_async may still write to it
   cudaFreeHost(data);
 }
 
