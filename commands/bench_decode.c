@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "commands/bench.h"
+#include "commands/device_options.h"
 #include "common/cli.h"
 #include "common/memory.h"
 #include "common/random.h"
@@ -247,8 +248,8 @@ static ss_status run_all(const decode_bench_options *options, ss_device *device,
 ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
   decode_bench_options options =
       {.batch = 8, .context = 2048, .run_length = 16, .steps = 64, .warmup = 8, .visible = 0.1};
-  const char *device_name = "cpu", *peer_python = NULL;
-  int64_t threads = 0;
+  device_options on = DEVICE_DEFAULTS;
+  const char *peer_python = NULL;
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
   ss_string_list assignments = {0};
@@ -262,8 +263,7 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
         "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
        {"steps", SS_OPTION_INT, &options.steps, "N", "timed steps (64)"},
        {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (8)"},
-       {"device", SS_OPTION_STRING, &device_name, "NAME", "cpu or cuda (cpu)"},
-       {"threads", SS_OPTION_INT, &threads, "N", "CPU threads; 0: all"},
+       DEVICE_OPTIONS(on),
        {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
         "also run Hugging Face generate with this interpreter (it must have torch and transformers)"},
        {"json", SS_OPTION_FLAG, &json, NULL, "one JSON object instead of the table"},
@@ -289,9 +289,9 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
                    (long long)options.model.n_positions);
   SS_TRY(gpt_config_resolve(&options.model, error));
   ss_device *device = NULL;
-  SS_TRY(ss_device_open(&device, device_name, &(ss_device_options){.n_thread = (int)threads}, error));
+  SS_TRY(device_options_open(&device, &on, error));
   json_t *reports = json_array();
-  status = run_all(&options, device, peer_python, threads, reports, error);
+  status = run_all(&options, device, peer_python, on.threads, reports, error);
   if (status == SS_OK && json) {
     json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:O}", "device", device->description, "batch",
                             (json_int_t)options.batch, "context", (json_int_t)options.context, "run_length",
