@@ -120,7 +120,9 @@ static void document_views(bench_batch *out) {
 
 static ss_status copy_batch(bench_batch *out, const reader_batch *from, const bench_batch_options *options,
                             ss_error *error) {
-  SS_TRY(allocate(out, from->n_row, from->n_view, from->n_range, error));
+  // No more documents than rows, however positions run on.
+  bool documents = strcmp(options->mask, "document") == 0;
+  SS_TRY(allocate(out, from->n_row, documents ? from->n_row : from->n_view, from->n_range, error));
   size_t bytes = (size_t)from->n_row * sizeof(int32_t);
   memcpy(out->tokens, from->tokens, bytes);
   memcpy(out->targets, from->targets, bytes);
@@ -140,7 +142,7 @@ static ss_status copy_batch(bench_batch *out, const reader_batch *from, const be
     if (from->tokens[i] >= options->vocab_size || from->targets[i] >= options->vocab_size)
       return ss_fail(error, SS_ERROR_USAGE, "%s: token ids reach beyond model.vocab_size %lld", options->data,
                      (long long)options->vocab_size);
-  if (strcmp(options->mask, "document") == 0)
+  if (documents)
     document_views(out);
   snprintf(out->description, sizeof out->description, "%.60s, arm %s, mask %s, %lld examples", options->data,
            options->arm, options->mask, (long long)from->n_example);

@@ -101,7 +101,8 @@ static ss_status train(const losses_options *options, gpt *model, const int32_t 
                               error);
     if (status == SS_OK && skipped)
       status = ss_fail(error, SS_ERROR_NUMERIC, "step %lld: the gradient is not finite", (long long)step + 1);
-    losses[step] = loss.loss_sum / (double)loss.n_target;
+    if (status == SS_OK)
+      losses[step] = loss.loss_sum / (double)loss.n_target;
   }
   optimizer_free(adamw);
   bench_batch_free(&batch);
@@ -215,7 +216,7 @@ ss_status bench_losses_command(int argc, char **argv, ss_error *error) {
   double *losses = NULL;
   ss_device *device = NULL;
   json_t *peer = NULL;
-  char description[256] = "";
+  char description[sizeof device->description] = "";
   SS_TRY(ss_allocate(&losses, options.steps, sizeof *losses, "losses", error));
   status = device_options_open(&device, &on, error);
   if (status == SS_OK) {
