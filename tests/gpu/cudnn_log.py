@@ -4,7 +4,7 @@
     python3 tests/gpu/cudnn_log.py [folder for the logs, default /tmp]
 
 Needs PyTorch with CUDA. The log names every descriptor that PyTorch's cuDNN path builds (tensors, nodes, engine),
-to be read beside kernels/cuda/attention_cudnn.c.
+to be read beside kernels/cuda/attention_cudnn_graph.c.
 """
 
 import os

@@ -24,10 +24,12 @@ typedef struct {
 } probe_variant;
 
 static const probe_variant variants[] = {
-    {"standard", {.statistics_by_row = false, .finite_mask = false, .heuristic = -1}, false},
-    {"statistics by row", {.statistics_by_row = true, .finite_mask = false, .heuristic = -1}, false},
-    {"deterministic", {.statistics_by_row = false, .finite_mask = false, .heuristic = -1}, true},
-    {"deterministic, statistics by row", {.statistics_by_row = true, .heuristic = -1}, true},
+    {"standard", {.statistics_by_row = true, .finite_mask = false, .heuristic = -1}, false},
+    {"statistics by head", {.statistics_by_row = false, .finite_mask = false, .heuristic = -1}, false},
+    {"deterministic", {.statistics_by_row = true, .heuristic = -1}, true},
+    {"deterministic, statistics by head",
+     {.statistics_by_row = false, .finite_mask = false, .heuristic = -1},
+     true},
     {"finite mask", {.statistics_by_row = false, .finite_mask = true, .heuristic = -1}, false},
     {"heuristic B", {.heuristic = CUDNN_HEUR_MODE_B}, false},
     {"heuristic fallback", {.heuristic = CUDNN_HEUR_MODE_FALLBACK}, false},
