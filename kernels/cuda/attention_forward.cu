@@ -226,7 +226,7 @@ __global__ void __launch_bounds__((forward_layout<head_dim, tile_rows>::threads)
                                   (forward_layout<head_dim, tile_rows>::blocks))
     attention_forward_kernel(forward_arguments a) {
   typedef forward_layout<head_dim, tile_rows> layout;
-  constexpr int n_thread = layout::threads, chunks = head_dim / 8;
+  constexpr int n_thread = layout::threads;
   constexpr int stage_bytes = layout::stage_bytes, tile_bytes = layout::tile_bytes;
   constexpr int index_bytes = layout::index_bytes, index_slots = layout::index_slots;
   static_assert(tile_rows * head_dim * 2 <= stage_bytes, "the tiles of Q and out fit a stage");
@@ -308,18 +308,13 @@ __global__ void __launch_bounds__((forward_layout<head_dim, tile_rows>::threads)
   }
 
   gpu_sync_block();  // the stages are free
-  unsigned char *out_tile = shared + warp_row * head_dim * 2;
+  float inverse[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float sum = rows.sum[r];
     sum += gpu_shuffle_xor(sum, 1);
     sum += gpu_shuffle_xor(sum, 2);
-    float inverse = sum == 0 ? 0 : 1 / sum;
-#pragma unroll
-    for (int d = 0; d < head_dim / 8; ++d)
-      *(uint32_t *)(out_tile + tile_offset<head_dim>((lane >> 2) + 8 * r, d) +
-                    (lane & 3) * 4) = gpu_pack_bf16(rows.out[d][2 * r] * inverse,
-                                                    rows.out[d][2 * r + 1] * inverse);
+    inverse[r] = sum == 0 ? 0 : 1 / sum;
     int32_t own_row = test->row[(lane >> 2) + 8 * r];
     if (a.log_sum_exp && (lane & 3) == 0 && own_row >= 0)
       a.log_sum_exp[own_row * a.log_sum_exp_stride + head] = sum == 0 ? -INFINITY
@@ -327,15 +322,8 @@ __global__ void __launch_bounds__((forward_layout<head_dim, tile_rows>::threads)
                                                                          log2f(sum)) *
                                                                             LN2;
   }
-  gpu_sync_warp();
-#pragma unroll
-  for (int i = 0; i < 16 * chunks; i += 32) {
-    int r = (int)((unsigned)(i + lane) / chunks), chunk = (i + lane) & (chunks - 1);
-    int32_t out_row = test->row[r];
-    if (out_row >= 0)
-      *(uint4 *)(a.out + out_row * a.out_stride + head * head_dim +
-                 chunk * 8) = *(const uint4 *)(out_tile + tile_offset<head_dim>(r, chunk));
-  }
+  tile_scatter<head_dim>(a.out + head * head_dim, a.out_stride, test->row[lane & 15],
+                         shared + warp_row * head_dim * 2, rows.out, inverse, lane);
 }
 
 template <int head_dim, int tile_rows>
