@@ -7,19 +7,27 @@
 #   PYTHON=python3        for the peers (PyTorch); PEER=0 leaves them out
 #   RESULTS=runs/gpu      JSON reports, logs and datasets; an existing one is added to
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 selfspan=${SELFSPAN:-./selfspan}
 tests=${TESTS:-build/gpu-tests}
 python=${PYTHON:-python3}
 results=${RESULTS:-runs/gpu}
 mkdir -p "$results"
 failed=0
+failures=()
 
 peer=()
 [ "${PEER:-1}" = 1 ] && peer=(--peer "$python")
 gpt2=(--set model.n_layer=12 --set model.n_embd=768 --set model.n_head=12 --set model.vocab_size=50304)
 
 note() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
+
+# failure NAME [LOG]: says so now and at the end, with where to look.
+failure() {
+  failed=1
+  failures+=("$1${2:+, see $2}")
+  echo "FAILED $1${2:+, see $2}"
+}
 
 # report NAME COMMAND...: runs a benchmark with --json, keeps its report, goes on after a failure.
 report() {
@@ -31,14 +39,15 @@ report() {
   else
     tail -n 3 "$results/$name.log"
     rm -f "$results/$name.json"
-    failed=1
+    failure "$name" "$results/$name.log"
   fi
 }
 
 data() {  # data NAME CONFIG ARGUMENTS...: a dataset, once
   local folder=$results/$1 config=$2
   shift 2
-  [ -f "$folder/card.json" ] || "$selfspan" data arithmetic --config "$config" --out "$folder" --quiet "$@" || failed=1
+  [ -f "$folder/card.json" ] || "$selfspan" data arithmetic --config "$config" --out "$folder" --quiet "$@" ||
+    failure "dataset $folder"
 }
 
 datasets() {
@@ -47,30 +56,33 @@ datasets() {
 }
 
 part_build() {
-  make -j"$(nproc)" all gpu-tests || failed=1
+  make -j"$(nproc)" all gpu-tests || failure build
 }
 
 part_test() {
-  local passed=0 total=0 program
+  local passed=0 total=0 program log status
   for program in "$tests"/test_cuda_*; do
     [ -x "$program" ] || continue
     total=$((total + 1))
     note "$program"
-    if "$program" >"$results/$(basename "$program").log" 2>&1; then
+    log=$results/$(basename "$program").log
+    "$program" >"$log" 2>&1
+    status=$?
+    if [ $status = 0 ]; then
       passed=$((passed + 1))
-      grep -c '\[       OK \]' "$results/$(basename "$program").log" | sed 's/$/ tests passed/'
-    else
-      grep -E 'FAILED|Error|error|NMSE|nmse' "$results/$(basename "$program").log" | head -n 20
-      failed=1
+      grep -c '\[       OK \]' "$log" | sed 's/$/ tests passed/'
+    elif ! grep -E 'FAILED|[Ee]rror|ERROR|NMSE|nmse' "$log" | head -n 20 | grep .; then
+      tail -n 5 "$log"  # it ended without a word of its own: a signal, or a library that is missing
     fi
+    [ $status = 0 ] || failure "$(basename "$program") (status $status)" "$log"
   done
   echo "$passed of $total test programs passed"
-  [ "$total" -gt 0 ] || failed=1
+  [ "$total" -gt 0 ] || failure "test: no programs in $tests (part build makes them)"
 }
 
 part_resume() {
   note "resume: killed and resumed runs end with the same bits"
-  DEVICE=cuda SELFSPAN=$(realpath "$selfspan") tests/resume.test.sh || failed=1
+  DEVICE=cuda SELFSPAN=$(realpath "$selfspan") tests/resume.test.sh || failure resume
 }
 
 part_attention() {
@@ -107,12 +119,12 @@ part_losses() {
 
 part_prototype() {
   note "prototype"
-  DEVICE=cuda SELFSPAN=$selfspan configs/prototype/run.sh "$results/prototype" || failed=1
+  DEVICE=cuda SELFSPAN=$selfspan configs/prototype/run.sh "$results/prototype" || failure prototype
 }
 
 part_quickstart() {
   note "quickstart"
-  DEVICE=cuda SELFSPAN=$selfspan configs/quickstart/run.sh "$results/quickstart" || failed=1
+  DEVICE=cuda SELFSPAN=$selfspan configs/quickstart/run.sh "$results/quickstart" || failure quickstart
 }
 
 # All programs under all tools at once: the GPU is shared, the checking is done by the host.
@@ -131,9 +143,8 @@ part_sanitize() {
     if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && ! grep -q 'FAILED' "$log"; then
       echo "clean  $(basename "$log" .log), $(grep -c '\[       OK \]' "$log") tests"
     else
-      echo "FAILED $(basename "$log" .log)"
-      grep -E '=========|FAILED|ERROR' "$log" | head -n 6
-      failed=1
+      grep -E '=========|FAILED|ERROR' "$log" | head -n 6 | grep . || tail -n 3 "$log"
+      failure "$(basename "$log" .log)" "$log"
     fi
   done
 }
@@ -154,4 +165,6 @@ for part in "$@"; do
     exit 2
   fi
 done
+[ $failed = 0 ] || printf '\n== failed\n'
+[ $failed = 0 ] || printf '%s\n' "${failures[@]}"
 exit $failed

@@ -38,11 +38,11 @@ def row(name, report):
 rows = [("what", "selfspan", "best peer", "ratio", "detail")]
 for path in sys.argv[1:]:
     try:
-        made = row(os.path.basename(path)[:-5], json.load(open(path)))
-    except (ValueError, KeyError, TypeError) as error:
-        made = (os.path.basename(path), "unreadable", "-", "-", str(error))
-    if made:
-        rows.append(made)
+        with open(path) as file:
+            made = row(os.path.basename(path)[:-5], json.load(file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        made = (os.path.basename(path), "unreadable", "-", "-", f"{type(error).__name__}: {error}")
+    rows.append(made or (os.path.basename(path), "no report", "-", "-", "neither attention, training nor losses"))
 widths = [max(len(r[i]) for r in rows) for i in range(4)]
 for r in rows:
     print("  ".join(cell.ljust(w) for cell, w in zip(r, widths)) + "  " + r[4])
