@@ -140,15 +140,22 @@ size_t gpt_activation_bytes(const gpt_config *config, ss_dtype compute, bool rec
   return measure(&kind, &request);
 }
 
+// Scratch that grows with the rows: a gradient of all queries in fp32, which an attention may sum up in memory.
+static size_t row_scratch(const gpt *model, const gpt_workspace_request *request) {
+  size_t a_row = (size_t)(model->config.n_embd + model->config.n_head) * sizeof(float);
+  return request->backward && !model->device->synchronous ? (size_t)request->n_row * a_row : 0;
+}
+
 // The most rows of such a request that take no more than `bytes`.
-static int64_t rows_that_fit(const layout_kind *kind, const gpt_workspace_request *request, size_t bytes) {
+static int64_t rows_that_fit(const gpt *model, const layout_kind *kind, const gpt_workspace_request *request,
+                             size_t bytes) {
   int64_t low = 0, high = request->n_row;
   while (low < high) {
     gpt_workspace_request fewer = *request;
     fewer.n_row = (low + high + 1) / 2;
     if (fewer.n_logit_row > fewer.n_row)
       fewer.n_logit_row = fewer.n_row;
-    if (measure(kind, &fewer) <= bytes)
+    if (measure(kind, &fewer) + row_scratch(model, &fewer) <= bytes)
       low = fewer.n_row;
     else
       high = fewer.n_row - 1;
@@ -172,12 +179,13 @@ static ss_status grow(gpt *model, const layout_kind *kind, const gpt_workspace_r
   SS_OP(device, error, memory_free, &available, &total);
   size_t reserve = device->synchronous ? 0 : SCRATCH_BYTES;
   size_t usable = available > reserve ? available - reserve : 0;
-  if (needed > usable)
+  size_t with_scratch = needed + row_scratch(model, request);
+  if (with_scratch > usable)
     return ss_fail(error, SS_ERROR_MEMORY,
                    "the activations of %lld tokens need %zu bytes, %zu of %zu are free on %s; at most %lld "
                    "tokens fit",
-                   (long long)request->n_row, needed, usable, total, device->ops->name,
-                   (long long)rows_that_fit(kind, request, usable));
+                   (long long)request->n_row, with_scratch, usable, total, device->ops->name,
+                   (long long)rows_that_fit(model, kind, request, usable));
   // An eighth more than asked: packed batches differ a little in length from step to step. A GPU's memory is too
   // scarce for that: there the largest batch is reserved at the start.
   size_t bytes = needed + (device->synchronous ? needed / 8 : 0);
