@@ -152,15 +152,8 @@ static const dense_graph *dense_serving(ss_device *device, cuda_dense_state *sta
   if (!state->handle)
     return NULL;
   dense_operands(call, backward, operands);
-  dense_key key = {rows,
-                   length,
-                   shape.n_head,
-                   shape.n_kv_head,
-                   shape.head_dim,
-                   {0},
-                   backward,
-                   statistics,
-                   cuda->deterministic && backward};
+  dense_key key = {rows, length,   shape.n_head, shape.n_kv_head,    shape.head_dim,
+                   {0},  backward, statistics,   cuda->deterministic};
   for (int id = Q; id < N_OPERAND; id++)
     key.stride[id] = operands[id].stride;
   const char *objection = dense_objection(cuda, &key, call, operands);
