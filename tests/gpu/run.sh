@@ -133,14 +133,17 @@ part_sanitize() {
   for tool in memcheck racecheck initcheck; do
     for program in "$tests"/test_cuda_*; do
       log=$results/$tool-$(basename "$program").log
-      SELFSPAN_SMALL=1 compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 9 "$program" \
-        >"$log" 2>&1 &
+      {
+        SELFSPAN_SMALL=1 timeout "${SANITIZE_SECONDS:-540}" compute-sanitizer --tool "$tool" --report-api-errors no \
+          --error-exitcode 9 "$program" >"$log" 2>&1
+        echo "exit status $?" >>"$log"
+      } &
     done
   done
   wait
   note "sanitizers"
   for log in "$results"/{memcheck,racecheck,initcheck}-test_cuda_*.log; do
-    if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && ! grep -q 'FAILED' "$log"; then
+    if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && [ "$(tail -n 1 "$log")" = "exit status 0" ]; then
       echo "clean  $(basename "$log" .log), $(grep -c '\[       OK \]' "$log") tests"
     else
       grep -E '=========|FAILED|ERROR' "$log" | head -n 6 | grep . || tail -n 3 "$log"
