@@ -61,9 +61,23 @@ static ss_status make_tiles(ss_device *device, ss_attention_plan *plan, const ss
   return SS_OK;
 }
 
-// Tiles of a causal plan, which are made when they turn out to be needed.
-static ss_status make_causal_tiles(ss_device *device, ss_attention_plan *plan) {
+// Tiles of a causal or a decoding plan, which are made when they turn out to be needed.
+static ss_status make_late_tiles(ss_device *device, ss_attention_plan *plan) {
   ss_attention_view *views;
+  if (plan->has_decode) {
+    const attention_decode *decode = &plan->decode;
+    span_range *ranges = NULL;
+    SS_TRY(ss_allocate(&views, decode->n_view, sizeof *views, "attention views", &device->error));
+    ss_status made = ss_allocate(&ranges, decode->n_range, sizeof *ranges, "attention ranges",
+                                 &device->error);
+    if (made == SS_OK) {
+      attention_decode_views(decode, views, ranges);
+      made = make_tiles(device, plan, views, decode->n_view, ranges, decode->n_range);
+    }
+    free(views);
+    free(ranges);
+    return made;
+  }
   SS_TRY(ss_allocate(&views, plan->causal_rows, sizeof *views, "attention views", &device->error));
   for (int64_t i = 0; i < plan->causal_rows; ++i) {
     int32_t first = (int32_t)(i * plan->causal_length);
@@ -83,11 +97,17 @@ ss_status cuda_attention_plan(ss_device *device, ss_attention_plan **plan_addres
   ss_attention_plan *plan = *plan_address;
   plan->n_key_row = n_key_row;
   plan->backward = backward;
-  plan->has_tiles = false;
+  plan->has_tiles = plan->has_decode = false;
   plan->causal_rows = plan->causal_length = plan->n_query_row = 0;
   for (int64_t i = 0; i < n_view; ++i)
     if ((int64_t)views[i].q_first + views[i].n_query > plan->n_query_row)
       plan->n_query_row = (int64_t)views[i].q_first + views[i].n_query;
+  if (!backward && cuda_of(device)->attention == SS_ATTENTION_AUTO) {
+    SS_TRY(attention_decode_plan(device, &plan->decode, views, n_view, ranges, n_range, n_key_row,
+                                 &plan->has_decode));
+    if (plan->has_decode)
+      return SS_OK;
+  }
   if (!is_causal(views, n_view, n_key_row))
     return make_tiles(device, plan, views, n_view, ranges, n_range);
   plan->causal_rows = n_view;
@@ -102,6 +122,7 @@ void cuda_attention_plan_free(ss_device *device, ss_attention_plan *plan) {
     return;
   cuda_release(device, plan->device_data);
   attention_tiles_free(&plan->host);
+  attention_decode_free(device, &plan->decode);
   free(plan);
 }
 
@@ -138,6 +159,12 @@ static ss_status choose_path(ss_device *device, ss_attention_plan *plan, const a
   ss_attention_kernel asked = cuda_of(device)->attention;
   const char *engine = "the call is not causal rows of one length and nothing else";
   bool dense = is_dense(plan, call);
+  const ss_tensor tensors[] = {call->q, call->k, call->v, call->out};
+  if (plan->has_decode && asked == SS_ATTENTION_AUTO && attention_decode_serves(tensors, 4, call->shape)) {
+    *path = ATTENTION_DECODE;
+    describe_path(device, *path, "of single queries by ranges");
+    return SS_OK;
+  }
   if ((asked == SS_ATTENTION_AUTO && call->q.dtype == SS_BF16) || asked == SS_ATTENTION_CUDNN) {
     if (dense &&
         attention_cudnn_serves(device, plan->causal_rows, plan->causal_length, call, backward, &engine)) {
@@ -164,7 +191,7 @@ static ss_status choose_path(ss_device *device, ss_attention_plan *plan, const a
         call->shape.head_dim);
   *path = tiled && asked != SS_ATTENTION_PLAIN ? ATTENTION_TILED : ATTENTION_PLAIN;
   describe_path(device, *path, *path == ATTENTION_TILED ? "by tiles" : "without tensor cores");
-  return plan->has_tiles ? SS_OK : make_causal_tiles(device, plan);
+  return plan->has_tiles ? SS_OK : make_late_tiles(device, plan);
 }
 
 static ss_status check_call(ss_device *device, const char *op, const ss_attention_plan *plan,
@@ -178,7 +205,8 @@ static ss_status check_call(ss_device *device, const char *op, const ss_attentio
   int64_t q_cols = (int64_t)shape.n_head * shape.head_dim, k_cols = (int64_t)shape.n_kv_head * shape.head_dim;
   ss_dtype dtype = call->q.dtype;
   CUDA_REQUIRE(device,
-               plan && (plan->has_tiles || plan->causal_rows > 0) && (dtype == SS_F32 || dtype == SS_BF16) &&
+               plan && (plan->has_tiles || plan->has_decode || plan->causal_rows > 0) &&
+                   (dtype == SS_F32 || dtype == SS_BF16) &&
                    cuda_is_matrix(call->q, call->q.rows, q_cols, dtype) &&
                    call->q.rows >= plan->n_query_row &&
                    cuda_is_matrix(call->k, call->k.rows, k_cols, dtype) &&
@@ -202,6 +230,9 @@ ss_status cuda_attention_forward(ss_device *device, const ss_attention_plan *pla
   SS_TRY(choose_path(device, (ss_attention_plan *)plan, &call, false, &path));
   if (path == ATTENTION_CUDNN)
     return attention_cudnn_forward(device, plan->causal_rows, plan->causal_length, &call);
+  if (path == ATTENTION_DECODE)
+    return attention_decode_forward(device, &((ss_attention_plan *)plan)->decode, shape, out, log_sum_exp, q,
+                                    k, v);
   return path == ATTENTION_TILED ? attention_tiled_forward(device, &plan->queries, &call)
                                  : attention_plain_forward(device, &plan->queries, &call);
 }

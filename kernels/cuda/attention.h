@@ -2,6 +2,7 @@
 #ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_H
 #define SELFSPAN_KERNELS_CUDA_ATTENTION_H
 
+#include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/cuda.h"
 
@@ -21,8 +22,9 @@ typedef struct {
 typedef enum {
   ATTENTION_TILED,  // tensor cores over tiles (BF16, head_dim 16, 32, 64, 128)
   ATTENTION_PLAIN,  // one warp a row of a tile and head, head_dim up to 256, F32 or BF16: debugging and odd shapes
-  ATTENTION_CUDNN,     // plain causal rows of one length
-  ATTENTION_NOT_CUDNN  // serves nothing: such rows that cuDNN refused, for the device's description
+  ATTENTION_CUDNN,      // plain causal rows of one length
+  ATTENTION_NOT_CUDNN,  // serves nothing: such rows that cuDNN refused, for the device's description
+  ATTENTION_DECODE      // views of one query each, without a backward (head_dim 16, 32, 64, 128)
 } attention_path;
 
 struct ss_attention_plan {
@@ -35,6 +37,9 @@ struct ss_attention_plan {
   // > 0 when the views are `causal_rows` causal rows of `causal_length` queries, in order: what cuDNN can serve. Tiles
   // are then made only when something else must serve a call.
   int64_t causal_rows, causal_length;
+  // Views of one query each, without a backward: tiles are made only when the decode kernel cannot serve a call.
+  attention_decode decode;
+  bool has_decode;
   bool has_tiles, backward;
   bool tiles_expected;  // tiles served the last call: those of a causal plan are made with it
 };
