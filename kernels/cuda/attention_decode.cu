@@ -13,10 +13,17 @@
 // scratch and counts itself; the last of a view's items to arrive merges all, in their order: which one merges varies,
 // what it computes does not. It also sets the counter back to zero. So one launch does all, with fixed addresses.
 //
-// Registers and what they allow (sm_90a; warps a multiprocessor; bytes in flight there): see the table beside
-// decode_blocks. The memory needs 3.0 TB/s / 132 = 23 bytes a nanosecond and multiprocessor: with 1 us of latency under
-// load 23 KB in flight, and 40-64 KB to hide the steps' arithmetic too. A step of 16 rows (head_dim 64, one query head)
-// takes about 210 instructions of a warp for 4 KB, 15% of what a multiprocessor issues at that rate.
+// The memory gives 3.0 TB/s / 132 = 23 bytes a nanosecond and multiprocessor: 23 KB must be in flight for a latency of
+// 1 us under load, and 40-64 KB to hide what warps do between loads. Registers (sm_90a, head_dim 64 and 128, no spills),
+// resident warps and bytes in flight of a multiprocessor, by query heads of a warp:
+//
+//   heads        1     2     3     4
+//   registers   80   125   128   168
+//   warps       24    16    16    12
+//   in flight   96    64    64    48 KB
+//
+// A step of 16 rows (head_dim 64, one query head) is 240 instructions for 4 KB: 20% of what a multiprocessor can issue at
+// that rate.
 //
 // Bytes: visible rows * 2 * n_kv_head * head_dim * 2, and (head_dim + 2) * 4 an item and query head twice where items
 // are merged (1.6% at 256 rows an item).
@@ -37,7 +44,8 @@ typedef struct {
   const void *q, *k, *v;
   void *out;
   float *log_sum_exp;  // NULL: not wanted
-  int64_t q_stride, k_stride, v_stride, out_stride, log_sum_exp_stride;
+  int64_t q_stride, out_stride, log_sum_exp_stride;
+  int32_t k_bytes, v_bytes;        // between rows
   float *partial_sums;             // [n_item, n_head, head_dim]
   float2 *partial_totals;          // [n_item, n_head] highest score, sum
   int32_t *counters;               // [n_view, warps an item]
@@ -138,7 +146,7 @@ __device__ __forceinline__ void merge_items(const decode_arguments *a, int64_t f
     a->log_sum_exp[query * a->log_sum_exp_stride + head] = decode_log_sum(highest, total);
 }
 
-// Blocks a multiprocessor that the compiler leaves registers for.
+// Blocks a multiprocessor that the compiler leaves registers for: as many as it can without spills.
 constexpr int decode_blocks(int heads) {
   return heads == 1 ? 6 : heads <= 3 ? 4 : 3;
 }
@@ -174,7 +182,7 @@ __global__ void __launch_bounds__(DECODE_WARPS * 32, decode_blocks(heads))
       int4 four = listed[warp][at / DECODE_UNROLL + lane / LANES];
       int32_t mine[DECODE_UNROLL] = {four.x, four.y, four.z, four.w};
       bool seen[DECODE_UNROLL] = {four.x >= 0, four.y >= 0, four.z >= 0, four.w >= 0};
-      decode_step(&state, mine, seen, k, a.k_stride, v, a.v_stride);
+      decode_step(&state, mine, seen, k, a.k_bytes, v, a.v_bytes);
     }
   }
   decode_join_groups(&state);
@@ -314,13 +322,19 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
     SS_TRY(cut(device, plan, per_item, 0));
   CUDA_REQUIRE(device, plan->n_item * per_item <= INT32_MAX, "attention: %lld items of %lld warps",
                (long long)plan->n_item, (long long)per_item);
+  size_t size = ss_dtype_size(q.dtype);
+  CUDA_REQUIRE(device, k.stride <= INT32_MAX / (int64_t)size && v.stride <= INT32_MAX / (int64_t)size,
+               "attention: rows of the cache %lld and %lld elements apart", (long long)k.stride,
+               (long long)v.stride);
   decode_arguments arguments = {};
   arguments.ranges = (const attention_decode_range *)plan->device_block;
   arguments.items = (const attention_decode_item *)((const unsigned char *)plan->device_block +
                                                     plan->item_offset);
   arguments.q = q.data, arguments.k = k.data, arguments.v = v.data, arguments.out = out.data;
   arguments.log_sum_exp = (float *)log_sum_exp.data;
-  arguments.q_stride = q.stride, arguments.k_stride = k.stride, arguments.v_stride = v.stride;
+  arguments.q_stride = q.stride;
+  arguments.k_bytes = (int32_t)(k.stride * (int64_t)size),
+  arguments.v_bytes = (int32_t)(v.stride * (int64_t)size);
   arguments.out_stride = out.stride, arguments.log_sum_exp_stride = log_sum_exp.stride;
   if (plan->merges) {
     int64_t n_partial = plan->n_item * shape.n_head;

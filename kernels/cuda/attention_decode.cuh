@@ -59,25 +59,30 @@ __device__ __forceinline__ void decode_piece(float *values, uint4 piece, const f
   values[2] = __uint_as_float(piece.z), values[3] = __uint_as_float(piece.w);
 }
 
+// A piece of a row; `bytes` between rows, in 32 bits: an address is then one instruction.
+__device__ __forceinline__ uint4 decode_load(const void *first, int32_t row, int32_t bytes) {
+  return *reinterpret_cast<const uint4 *>((const char *)first + (int64_t)row * bytes);
+}
+
 // Key rows of a step, DECODE_UNROLL for each group of lanes; rows < 0 are not read. Of those read, `seen` count. k, v:
-// the lane's columns of row 0.
+// the lane's columns of row 0; k_bytes, v_bytes: between rows.
 template <typename type, int dim, int heads>
 __device__ __forceinline__ void decode_step(decode_state<type, dim, heads> *state, const int32_t *rows,
-                                            const bool *seen, const type *k, int64_t k_stride, const type *v,
-                                            int64_t v_stride) {
+                                            const bool *seen, const type *k, int32_t k_bytes, const type *v,
+                                            int32_t v_bytes) {
   enum { WIDTH = decode_shape<type, dim>::WIDTH, LANES = decode_shape<type, dim>::LANES };
   uint4 k_pieces[DECODE_UNROLL], v_pieces[DECODE_UNROLL];
 #pragma unroll
   for (int u = 0; u < DECODE_UNROLL; ++u) {
     k_pieces[u] = make_uint4(0, 0, 0, 0);
     if (rows[u] >= 0)
-      k_pieces[u] = *reinterpret_cast<const uint4 *>(k + rows[u] * k_stride);
+      k_pieces[u] = decode_load(k, rows[u], k_bytes);
   }
 #pragma unroll
   for (int u = 0; u < DECODE_UNROLL; ++u) {
     v_pieces[u] = make_uint4(0, 0, 0, 0);
     if (rows[u] >= 0)
-      v_pieces[u] = *reinterpret_cast<const uint4 *>(v + rows[u] * v_stride);
+      v_pieces[u] = decode_load(v, rows[u], v_bytes);
   }
   float weight[heads][DECODE_UNROLL];
 #pragma unroll

@@ -25,8 +25,8 @@ typedef struct {
   const key_block *blocks;
   const gpu_bf16 *q, *k, *v;
   gpu_bf16 *out;
-  int64_t q_stride, k_stride, v_stride, out_stride;
-  int32_t n_head, group;
+  int64_t q_stride, out_stride;
+  int32_t k_bytes, v_bytes, n_head, group;
   float scale;
 } baseline_arguments;
 
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(WARPS * 32, 6) baseline_kernel(const baseline_
         rows[u] = row < block.n_row ? block.first + row : -1;
         seen[u] = ((warp < WARPS / 2 ? block.seen[0] : block.seen[1]) >> (row % 32) & 1) != 0;
       }
-      decode_step(&state, rows, seen, k, a.k_stride, v, a.v_stride);
+      decode_step(&state, rows, seen, k, a.k_bytes, v, a.v_bytes);
     }
   }
   decode_join_groups(&state);
@@ -138,9 +138,9 @@ extern "C" ss_status attention_decode_baseline_forward(ss_device *device,
                                   (const gpu_bf16 *)v.data,
                                   (gpu_bf16 *)out.data,
                                   q.stride,
-                                  k.stride,
-                                  v.stride,
                                   out.stride,
+                                  (int32_t)(k.stride * (int64_t)sizeof(gpu_bf16)),
+                                  (int32_t)(v.stride * (int64_t)sizeof(gpu_bf16)),
                                   shape.n_head,
                                   shape.n_head / shape.n_kv_head,
                                   shape.scale * DECODE_LOG2_E};
