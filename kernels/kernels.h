@@ -222,8 +222,8 @@ struct ss_device {
 
 typedef enum { SS_PRECISION_FP32, SS_PRECISION_TF32, SS_PRECISION_BF16 } ss_precision;
 
-// CUDA: which kernels serve attention. AUTO: cuDNN for plain causal rows where it can, our tiles for everything else in
-// bf16, the plain kernel for the rest. A choice that cannot serve a call is an error, not a fallback.
+// CUDA: which kernels serve attention. AUTO: the decode kernel for views of one query without a backward, cuDNN for plain
+// causal rows where it can, our tiles for everything else in bf16, the plain kernel for the rest. A choice that cannot serve a call is an error, not a fallback.
 typedef enum {
   SS_ATTENTION_AUTO,
   SS_ATTENTION_TILED,

@@ -272,34 +272,40 @@ extern "C" bool attention_decode_serves(const ss_tensor *tensors, int n_tensor, 
 }
 
 // --- the plan on the device ---
+// Makes *data hold `bytes`, zeroed when it grows. Releasing waits for the kernels that still read; the slack makes that
+// rare.
+static ss_status reserve(ss_device *device, void **data, int64_t *capacity, int64_t bytes) {
+  if (bytes <= *capacity)
+    return SS_OK;
+  cuda_release(device, *data);
+  *data = NULL, *capacity = 0;
+  SS_TRY(cuda_allocate(device, data, (size_t)(bytes + bytes / 2), "decode items"));
+  *capacity = bytes + bytes / 2;
+  return SS_OK;
+}
+
 static ss_status cut(ss_device *device, attention_decode *plan, int64_t heads, int32_t item_rows) {
   SS_TRY(attention_decode_cut(plan, heads, cuda_of(device)->n_multiprocessor, item_rows, &device->error));
-  int64_t n_counter = plan->merges ? plan->n_view * heads : 0;
-  // Releasing waits for the kernels that still read; the slack makes that rare.
-  if (plan->block_bytes > plan->device_bytes) {
-    cuda_release(device, plan->device_block);
-    plan->device_block = NULL, plan->device_bytes = 0;
-    int64_t bytes = plan->block_bytes + plan->block_bytes / 2;
-    SS_TRY(cuda_allocate(device, &plan->device_block, (size_t)bytes, "decode items"));
-    plan->device_bytes = bytes;
-  }
-  if (n_counter > plan->n_counter) {
-    cuda_release(device, plan->counters);
-    plan->counters = NULL, plan->n_counter = 0;
-    void *counters = NULL;
-    SS_TRY(cuda_allocate(device, &counters, (size_t)(n_counter + n_counter / 2) * sizeof(int32_t),
-                         "decode counters"));
-    plan->counters = (int32_t *)counters, plan->n_counter = n_counter + n_counter / 2;
-  }
-  return cuda_upload(device, plan->device_block, plan->block, (size_t)plan->block_bytes);
+  item_rows = plan->item_rows;
+  plan->item_rows = 0;  // not cut, should anything fail
+  int64_t counter_bytes = plan->merges ? plan->n_view * heads * (int64_t)sizeof(int32_t) : 0;
+  SS_TRY(reserve(device, &plan->device_block, &plan->device_bytes, plan->block_bytes));
+  SS_TRY(reserve(device, &plan->device_counters, &plan->counter_bytes, counter_bytes));
+  SS_TRY(cuda_upload(device, plan->device_block, plan->block, (size_t)plan->block_bytes));
+  plan->item_rows = item_rows;
+  return SS_OK;
 }
 
 extern "C" ss_status attention_decode_plan(ss_device *device, attention_decode *plan,
                                            const ss_attention_view *views, int64_t n_view,
                                            const span_range *ranges, int64_t n_range, int64_t n_key_row,
                                            bool *serves) {
-  SS_TRY(attention_decode_list(plan, views, n_view, ranges, n_range, n_key_row, serves, &device->error));
-  return *serves && plan->heads > 0 ? cut(device, plan, plan->heads, 0) : SS_OK;
+  ss_status status = attention_decode_list(plan, views, n_view, ranges, n_range, n_key_row, serves,
+                                           &device->error);
+  if (status == SS_OK && *serves && plan->heads > 0)
+    status = cut(device, plan, plan->heads, 0);
+  *serves = *serves && status == SS_OK;
+  return status;
 }
 
 extern "C" ss_status attention_decode_recut(ss_device *device, attention_decode *plan,
@@ -309,7 +315,7 @@ extern "C" ss_status attention_decode_recut(ss_device *device, attention_decode 
 
 extern "C" void attention_decode_free(ss_device *device, attention_decode *plan) {
   cuda_release(device, plan->device_block);
-  cuda_release(device, plan->counters);
+  cuda_release(device, plan->device_counters);
   attention_decode_free_host(plan);
 }
 
@@ -344,7 +350,7 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
     arguments.partial_sums = (float *)scratch;
     arguments.partial_totals = (float2 *)(arguments.partial_sums + n_partial * shape.head_dim);
   }
-  arguments.counters = plan->counters;
+  arguments.counters = (int32_t *)plan->device_counters;
   arguments.n_range = (int32_t)plan->n_range, arguments.n_head = shape.n_head;
   arguments.group = shape.n_head / shape.n_kv_head;
   arguments.passes = (uint32_t)split.passes, arguments.per_item = (uint32_t)per_item;

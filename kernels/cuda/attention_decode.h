@@ -61,8 +61,8 @@ typedef struct {
   // On the device (attention_decode.cu).
   void *device_block;
   int64_t device_bytes;
-  int32_t *counters;  // of items of a view that are done; zeros between calls
-  int64_t n_counter;
+  void *device_counters;  // i32 [n_view, heads] items of a view that are done; zeros between calls
+  int64_t counter_bytes;
 } attention_decode;
 
 static inline attention_decode_range *attention_decode_ranges(const attention_decode *plan) {
