@@ -120,6 +120,7 @@ emulated_tests := $(if $(SS_CXX),$(cuda_test_sources:tests/%.c=$(B)/tests/%))
 skipped_tests := $(if $(SS_CXX),,$(cuda_test_sources:tests/%.c=skip:%))
 gpu_support := $(patsubst %.cu,$(B)/obj/%.cu.o,$(cuda_support_sources:%.c=$(B)/obj/%.o))
 gpu_tests := $(if $(cuda_objects),$(cuda_test_sources:tests/%.c=$(B)/gpu-tests/%))
+gpu_benchmarks := $(if $(cuda_objects),$(B)/gpu-tests/decode_kernel)
 
 # Objects are rebuilt when the command line changes, not only when a file does.
 command_line := $(CC) $(ss_cflags) $(LDFLAGS) $(ss_libs) $(nvcc_flags) $(cuda_cflags) $(cuda_libs) $(SS_CXX) \
@@ -177,6 +178,10 @@ $(gpu_tests): $(B)/gpu-tests/%: $(B)/obj/tests/%.o $(gpu_support) $(support_obje
 	@mkdir -p $(@D)
 	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(SS_TEST_LIBS) $(cuda_libs) $(ss_libs)
 
+$(gpu_benchmarks): $(B)/gpu-tests/%: $(B)/obj/tests/gpu/%.o $(B)/libselfspan.a $(cuda_archive) | require
+	@mkdir -p $(@D)
+	@$(CC) $(mode_ldflags) $(LDFLAGS) -o $@ $^ $(cuda_libs) $(ss_libs)
+
 $(B)/obj/tests/%.o: | require_test
 
 # --- on the emulator ---
@@ -210,7 +215,7 @@ $(B)/emulated/selfspan: $(B)/obj/selfspan.o $(emulator_objects) $(B)/libselfspan
 .PHONY: emulated gpu-tests
 emulated: $(B)/emulated/selfspan $(emulated_tests)
 
-gpu-tests: $(gpu_tests)
+gpu-tests: $(gpu_tests) $(gpu_benchmarks)
 	@[ -n "$(SS_NVCC)" ] || { echo "gpu-tests: no nvcc on PATH, in CUDA_HOME or in /usr/local/cuda" >&2; exit 1; }
 
 .SECONDARY:

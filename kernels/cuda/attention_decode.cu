@@ -148,7 +148,7 @@ __device__ __forceinline__ void merge_items(const decode_arguments *a, int64_t f
 
 // Blocks a multiprocessor that the compiler leaves registers for: as many as it can without spills.
 constexpr int decode_blocks(int heads) {
-  return heads == 1 ? 6 : heads <= 3 ? 4 : 3;
+  return (heads == 1 ? 24 : heads <= 3 ? 16 : 12) / DECODE_WARPS;
 }
 
 template <typename type, int dim, int heads>

@@ -1,11 +1,7 @@
 // Measures decode attention alone: GB/s of the decode kernel over dense and scattered visible rows, every size of its
-// items, and the kernels it is compared with. Needs `make gpu-tests` (for the archives) and a GPU; half a minute at most.
+// items, and the kernels it is compared with. Needs a GPU; half a minute at most.
 //
-//   gcc -O2 -std=c11 -Wall -Wextra -D_POSIX_C_SOURCE=200809L -DSS_WITH_CUDA -I. -I$CUDA_HOME/include -fopenmp
-//     -o build/decode_kernel tests/gpu/decode_kernel.c build/libselfspan.a build/libselfspan_cuda.a
-//     -L$CUDA_HOME/lib64 -Wl,-rpath,$CUDA_HOME/lib64 -lcublasLt -lcudart $(sed -n 's/^SS_LIBS := //p' build/config.mk)
-//     -lstdc++ -lpthread -ldl -lm     (add $(sed -n 's/^SS_CUDNN := //p' build/config.mk) where cuDNN was found)
-//   build/decode_kernel            --small: tiny sizes, to try the program itself on the emulator
+//   make gpu-tests && build/gpu-tests/decode_kernel
 //
 // A time is the median of 30 of a run of calls, divided by their number. Calls of a run read different rows of an arena
 // much larger than the L2 cache, and a copy before each run clears it and keeps the GPU busy while the host enqueues.
