@@ -121,8 +121,8 @@ static void embedding_backward(void **state) {
                                      {700, 40, 768, 200},
                                      {4200, 152000, 1, 5},
                                      {300, 9, 1000, 300},
-                                     {70000, 300, 768, 1024},
-                                     {131072, 50304, 64, 2048}};
+                                     {70000, 300, 128, 1024},
+                                     {131072, 50304, 32, 2048}};
   for (size_t p = 0; p < 2; ++p) {
     cuda_fixture f;
     cuda_open(&f, precisions[p], true);

@@ -82,7 +82,7 @@ part_test() {
 
 part_resume() {
   note "resume: killed and resumed runs end with the same bits"
-  DEVICE=cuda SELFSPAN=$(realpath "$selfspan") tests/resume.test.sh || failure resume
+  DEVICE=cuda SELFSPAN=$(realpath "$selfspan") bash tests/resume.test.sh || failure resume
 }
 
 part_attention() {
@@ -119,12 +119,12 @@ part_losses() {
 
 part_prototype() {
   note "prototype"
-  DEVICE=cuda SELFSPAN=$selfspan configs/prototype/run.sh "$results/prototype" || failure prototype
+  DEVICE=cuda SELFSPAN=$selfspan bash configs/prototype/run.sh "$results/prototype" || failure prototype
 }
 
 part_quickstart() {
   note "quickstart"
-  DEVICE=cuda SELFSPAN=$selfspan configs/quickstart/run.sh "$results/quickstart" || failure quickstart
+  DEVICE=cuda SELFSPAN=$selfspan bash configs/quickstart/run.sh "$results/quickstart" || failure quickstart
 }
 
 # All programs under all tools at once: the GPU is shared, the checking is done by the host.
