@@ -71,6 +71,24 @@ typedef struct {
   int32_t range_first, n_range;   // into the ranges passed with the views
 } ss_attention_view;
 
+// Whether a view's rows and ranges lie where the contract of attention_plan wants them.
+static inline bool ss_attention_view_fits(const ss_attention_view *view, const span_range *ranges,
+                                          int64_t n_range, int64_t n_key_row) {
+  if (view->q_first < 0 || view->n_query < 1 || (int64_t)view->q_first + view->n_query > INT32_MAX ||
+      view->self_first < 0 || view->self_last < 0 || (int64_t)view->self_last + view->n_query > n_key_row ||
+      view->n_range < 0 || view->range_first < 0 || (int64_t)view->range_first + view->n_range > n_range)
+    return false;
+  int32_t last = 0;
+  for (int32_t r = 0; r < view->n_range; ++r) {
+    span_range range = ranges[view->range_first + r];
+    if (range.first < last || range.first >= range.end || range.end > view->self_first ||
+        range.end > n_key_row)
+      return false;
+    last = range.end;
+  }
+  return true;
+}
+
 typedef struct ss_attention_plan ss_attention_plan;  // owned by the caller, made by a device's op
 
 // One attention call's geometry. n_head must be a multiple of n_kv_head (grouped-query attention).

@@ -28,17 +28,7 @@ static int64_t visible_rows(const ss_attention_view *view, const span_range *ran
 
 static ss_status check_view(ss_device *device, const ss_attention_view *view, int64_t index,
                             const span_range *ranges, int64_t n_range, int64_t n_key_row) {
-  bool fits = view->q_first >= 0 && view->n_query >= 1 && view->self_first >= 0 && view->self_last >= 0 &&
-              (int64_t)view->self_last + view->n_query <= n_key_row && view->n_range >= 0 &&
-              view->range_first >= 0 && (int64_t)view->range_first + view->n_range <= n_range;
-  int32_t last = 0;
-  for (int32_t r = 0; fits && r < view->n_range; ++r) {
-    span_range range = ranges[view->range_first + r];
-    fits = range.first >= last && range.first < range.end && range.end <= view->self_first &&
-           range.end <= n_key_row;
-    last = range.end;
-  }
-  CPU_REQUIRE(device, fits,
+  CPU_REQUIRE(device, ss_attention_view_fits(view, ranges, n_range, n_key_row),
               "attention_plan: view %lld (queries %d + %d, self %d to %d) does not fit %lld key rows",
               (long long)index, view->q_first, view->n_query, view->self_first, view->self_last,
               (long long)n_key_row);

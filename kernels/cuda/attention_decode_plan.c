@@ -13,23 +13,6 @@ static int64_t ceil_divide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-static bool view_fits(const ss_attention_view *view, const span_range *ranges, int64_t n_range,
-                      int64_t n_key_row) {
-  if (view->q_first < 0 || view->self_first < 0 || view->self_last < 0 ||
-      (int64_t)view->self_last + view->n_query > n_key_row || view->n_range < 0 || view->range_first < 0 ||
-      (int64_t)view->range_first + view->n_range > n_range)
-    return false;
-  int32_t last = 0;
-  for (int32_t r = 0; r < view->n_range; ++r) {
-    span_range range = ranges[view->range_first + r];
-    if (range.first < last || range.first >= range.end || range.end > view->self_first ||
-        range.end > n_key_row)
-      return false;
-    last = range.end;
-  }
-  return true;
-}
-
 // Adds key rows [first, end); what follows on the range before, of the same view, continues it.
 static void add_range(attention_decode *plan, int64_t view_first, int32_t first, int32_t end,
                       int64_t *row_end) {
@@ -65,7 +48,7 @@ ss_status attention_decode_list(attention_decode *plan, const ss_attention_view 
   if (!*serves)
     return SS_OK;
   for (int64_t i = 0; i < n_view; ++i)
-    if (n_key_row > INT32_MAX || !view_fits(&views[i], ranges, n_range, n_key_row))
+    if (n_key_row > INT32_MAX || !ss_attention_view_fits(&views[i], ranges, n_range, n_key_row))
       return ss_fail(error, SS_ERROR_INTERNAL,
                      "attention_plan: view %lld (query %d, self %d to %d) does not fit %lld key rows",
                      (long long)i, views[i].q_first, views[i].self_first, views[i].self_last,

@@ -66,29 +66,12 @@ static int32_t maximum(int32_t a, int32_t b) {
 }
 
 // --- views ---
-static bool view_fits(const ss_attention_view *view, const span_range *ranges, int64_t n_range,
-                      int64_t n_key_row) {
-  if (view->q_first < 0 || view->n_query < 1 || (int64_t)view->q_first + view->n_query > INT32_MAX ||
-      view->self_first < 0 || view->self_last < 0 || (int64_t)view->self_last + view->n_query > n_key_row ||
-      view->n_range < 0 || view->range_first < 0 || (int64_t)view->range_first + view->n_range > n_range)
-    return false;
-  int32_t last = 0;
-  for (int32_t r = 0; r < view->n_range; ++r) {
-    span_range range = ranges[view->range_first + r];
-    if (range.first < last || range.first >= range.end || range.end > view->self_first ||
-        range.end > n_key_row)
-      return false;
-    last = range.end;
-  }
-  return true;
-}
-
 static ss_status check_views(const ss_attention_view *views, int64_t n_view, const span_range *ranges,
                              int64_t n_range, int64_t n_key_row, ss_error *error) {
   int64_t bad = n_view;
 #pragma omp parallel for schedule(static) reduction(min : bad) if (n_range > 20000)
   for (int64_t i = 0; i < n_view; ++i)
-    if (!view_fits(&views[i], ranges, n_range, n_key_row))
+    if (!ss_attention_view_fits(&views[i], ranges, n_range, n_key_row))
       bad = i < bad ? i : bad;
   if (n_key_row > INT32_MAX)
     return ss_fail(error, SS_ERROR_INTERNAL, "attention_plan: %lld key rows", (long long)n_key_row);
