@@ -270,9 +270,9 @@ static void norm_backward(void **state) {
     for (size_t w = 0; w < NORM_WIDTHS; ++w)
       for (int variant = 0; variant < 4; ++variant) {
         int64_t C = norm_widths[w], n = C > 256 && variant ? 21 : C > 256 ? 70 : 150;
-        n = cuda_small() || w % 3 ? n
-            : C > 1024            ? 700
-                                  : 4000;  // more rows than warps at work, so that they take several
+        // More rows than warps at work, so that they take several.
+        if (!cuda_small() && w % 3 == 0)
+          n = C > 1024 ? 600 : C > 256 ? 1700 : 4000;
         ss_norm_kind kind = variant & 1 ? SS_NORM_RMS : SS_NORM_LAYER;
         const int64_t *layout = layouts[variant & 2 ? 1 + (w + (size_t)variant) % 3 : 0];
         cuda_context(&f, "n %d C %d kind %d gap %d skip %d", (int)n, (int)C, (int)kind, (int)layout[0],
