@@ -8,8 +8,10 @@
 
 #define GEMM_SIZE_CUDA 8192
 #define GEMM_SIZE_CPU 1024
+#define GEMM_SIZE_EMULATOR 64
 #define COPY_BYTES_CUDA ((int64_t)1 << 30)
 #define COPY_BYTES_CPU ((int64_t)1 << 26)
+#define COPY_BYTES_EMULATOR ((int64_t)1 << 18)
 #define REPEATS 10
 
 static int compare(const void *left, const void *right) {
@@ -76,8 +78,9 @@ static ss_status measure(ss_device *device, int64_t size, int64_t copy_bytes, ch
 
 ss_status bench_measure_ceiling(ss_device *device, bench_ceiling *out, ss_error *error) {
   bool cpu = strcmp(device->ops->name, "cpu") == 0;
-  int64_t size = cpu ? GEMM_SIZE_CPU : GEMM_SIZE_CUDA;
-  int64_t copy_bytes = cpu ? COPY_BYTES_CPU : COPY_BYTES_CUDA;
+  bool emulator = strstr(device->description, ", emulator,") != NULL;
+  int64_t size = cpu ? GEMM_SIZE_CPU : emulator ? GEMM_SIZE_EMULATOR : GEMM_SIZE_CUDA;
+  int64_t copy_bytes = cpu ? COPY_BYTES_CPU : emulator ? COPY_BYTES_EMULATOR : COPY_BYTES_CUDA;
   size_t gemm_bytes = (size_t)(size * size) * (3 * ss_dtype_size(device->compute) + sizeof(float));
   size_t bytes = gemm_bytes > (size_t)(2 * copy_bytes) ? gemm_bytes : (size_t)(2 * copy_bytes);
   void *data = NULL;
