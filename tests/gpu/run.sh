@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds, tests and measures on a machine with an NVIDIA GPU, in parts of under 10 minutes each, and prints one table.
 #
-# usage: tests/gpu/run.sh PART...     parts: build test resume attention train losses data prototype quickstart
-#        sanitize table
+# usage: tests/gpu/run.sh PART...     parts: build test resume attention train decode losses data prototype
+#        quickstart sanitize table
 #   SELFSPAN=./selfspan   the binary          TESTS=build/gpu-tests   the test programs (both made by `build`)
 #   PYTHON=python3        for the peers (PyTorch); PEER=0 leaves them out
 #   RESULTS=runs/gpu      JSON reports, logs and datasets; an existing one is added to
@@ -112,6 +112,20 @@ part_train() {
     --data "$results/wide" --mask document
 }
 
+# 1,024 rows a dense query on average: the context and half of the steps. Pruned sequences read 128 of the context.
+part_decode() {
+  local batch mixed
+  for batch in 1 64 256; do
+    mixed=(--mixed)
+    [ $batch = 1 ] && mixed=()
+    report decode-124m-b$batch "$selfspan" bench decode --device cuda "${gpt2[@]}" --set model.n_positions=1056 \
+      --batch $batch --context 1000 --visible-rows 128 --run-length 16 --steps 40 --warmup 4 "${mixed[@]}" "${peer[@]}"
+  done
+  note "decode attention alone: $tests/decode_kernel"
+  "$tests/decode_kernel" 2>&1 | tee "$results/decode_kernel.log"
+  [ "${PIPESTATUS[0]}" = 0 ] || failure decode_kernel "$results/decode_kernel.log"
+}
+
 part_losses() {
   report losses-124m "$selfspan" bench losses --device cuda "${gpt2[@]}" --set model.norm_epsilon=1e-5 \
     --out "$results/losses" --peer "$python"
@@ -157,7 +171,7 @@ part_table() {
   "$python" tests/gpu/table.py "$results"/*.json
 }
 
-[ $# -gt 0 ] || set -- build test resume attention train losses table
+[ $# -gt 0 ] || set -- build test resume attention train decode losses table
 for part in "$@"; do
   if [ "$part" = data ]; then
     datasets

@@ -11,6 +11,33 @@ def milliseconds(timing):
     return f"{1e3 * timing['median_seconds']:.3f}" if timing else "-"
 
 
+def thousands(rate):
+    return f"{rate / 1e3:.2f}K tok/s" if rate else "-"
+
+
+def decode_rows(name, report):
+    """A row for each arm, beside the peer's dense step."""
+    arms = [r for r in report["results"] if r["engine"].startswith("selfspan")]
+    peer = next((r for r in report["results"] if not r["engine"].startswith("selfspan")), {})
+    other = peer.get("tokens_per_second")
+    rows = []
+    for arm in arms:
+        rate, attention, device = arm["tokens_per_second"], arm["attention"], arm.get("device_timing")
+        detail = (f"{arm['rows_per_token']:.0f} rows, {rate / arms[0]['tokens_per_second']:.2f}x dense, step "
+                  f"{milliseconds(arm['timing'])} ms, on the device {milliseconds(device)}, floor "
+                  f"{1e3 * arm['floor']['seconds']:.3f} ({arm['percent_of_ceiling']:.0f}% reached), host "
+                  f"{100 * arm['host_share']:.0f}% (plan {milliseconds(arm['plan'])}, enqueue "
+                  f"{milliseconds(arm.get('enqueue'))}, download {milliseconds(arm.get('download'))}, sample {milliseconds(arm['sample'])}); attention "
+                  f"{attention['kv_gigabytes_per_second']:.0f} GB/s, {attention['percent_of_copy']:.0f}% of copy")
+        rows.append((f"{name} {arm['engine'].split()[-1]}", thousands(rate), thousands(other),
+                     f"{rate / other:.2f}" if other else "-", detail))
+    if rows and peer:
+        alone = peer.get("attention")
+        rows[0] = rows[0][:4] + (rows[0][4] + f". Peer: {peer['engine']}, step {milliseconds(peer.get('timing'))} ms" +
+                                 (f"; {alone['engine']} {alone['kv_gigabytes_per_second']:.0f} GB/s" if alone else ""),)
+    return rows
+
+
 def row(name, report):
     ours, peer = report.get("selfspan") or report, report.get("peer") or {}
     if "both" in ours:  # attention
@@ -39,10 +66,12 @@ rows = [("what", "selfspan", "best peer", "ratio", "detail")]
 for path in sys.argv[1:]:
     try:
         with open(path) as file:
-            made = row(os.path.basename(path)[:-5], json.load(file))
+            name, report = os.path.basename(path)[:-5], json.load(file)
+        made = decode_rows(name, report) if "results" in report else [row(name, report)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        made = (os.path.basename(path), "unreadable", "-", "-", f"{type(error).__name__}: {error}")
-    rows.append(made or (os.path.basename(path), "no report", "-", "-", "neither attention, training nor losses"))
+        made = [(os.path.basename(path), "unreadable", "-", "-", f"{type(error).__name__}: {error}")]
+    rows += [r or (os.path.basename(path), "no report", "-", "-", "neither attention, training, decoding nor losses")
+             for r in made]
 widths = [max(len(r[i]) for r in rows) for i in range(4)]
 for r in rows:
     print("  ".join(cell.ljust(w) for cell, w in zip(r, widths)) + "  " + r[4])
