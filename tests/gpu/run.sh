@@ -38,7 +38,12 @@ report() {
     "$python" tests/gpu/table.py "$results/$name.json"
   else
     tail -n 3 "$results/$name.log"
-    rm -f "$results/$name.json"
+    # A peer that fails leaves our figures.
+    if [ -s "$results/$name.json" ]; then
+      "$python" tests/gpu/table.py "$results/$name.json"
+    else
+      rm -f "$results/$name.json"
+    fi
     failure "$name" "$results/$name.log"
   fi
 }
