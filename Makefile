@@ -302,8 +302,8 @@ help:
 	@echo "make venv         .venv with the Python packages of the notebook"
 	@echo "make cuda         compile the CUDA kernels (needs nvcc)"
 	@echo "make gpu-tests    build the tests of the CUDA backend for a real GPU, into build/gpu-tests"
+	@echo "make emulated     build the same tests, and a selfspan, for the CPU emulator of CUDA"
 	@echo "make profile      times of all CUDA kernels of a training step (needs Nsight Compute; PARTS=all for more)"
-	@echo "make emulated     build them, and a selfspan, for the CPU emulator of CUDA"
 	@echo "make format       clang-format all sources (format-check: only look)"
 	@echo "make clean        remove build/ and ./selfspan"
 	@echo

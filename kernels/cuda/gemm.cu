@@ -178,8 +178,8 @@ static uint8_t alignment_of(const void *data) {
   return log2;
 }
 
-// Token counts differ from batch to batch: shapes within an eighth of an octave share an algorithm, so that few are
-// ever asked for or timed (asking costs more than a small product). Deterministic runs do not share: which shape comes
+// Token counts differ from batch to batch: shapes within an eighth of an octave (small ones within 16) share an
+// algorithm, so that few are ever asked for or timed (asking costs more than a small product). Deterministic runs do not share: which shape comes
 // first must not matter, also after a resume.
 static int64_t rounded_shape(const cuda_device *cuda, int64_t x) {
   if (cuda->deterministic || x <= 16)
