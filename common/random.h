@@ -7,7 +7,13 @@
 #include <math.h>
 #include <stdint.h>
 
-static inline uint64_t ss_mix64(uint64_t x) {
+#ifdef __CUDACC__
+#define SS_RANDOM_FUNCTION static inline __host__ __device__
+#else
+#define SS_RANDOM_FUNCTION static inline
+#endif
+
+SS_RANDOM_FUNCTION uint64_t ss_mix64(uint64_t x) {
   x += 0x9E3779B97F4A7C15ull;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
@@ -30,12 +36,12 @@ static inline ss_random ss_random_seed(uint64_t seed, uint64_t stream) {
   return random;
 }
 
-static inline uint64_t ss_random_next(ss_random *random) {
+SS_RANDOM_FUNCTION uint64_t ss_random_next(ss_random *random) {
   return ss_mix64(random->key + 0x9E3779B97F4A7C15ull * ++random->counter);
 }
 
 // Uniform in [0, 1) with 53 bits.
-static inline double ss_random_uniform(ss_random *random) {
+SS_RANDOM_FUNCTION double ss_random_uniform(ss_random *random) {
   return (double)(ss_random_next(random) >> 11) * 0x1.0p-53;
 }
 

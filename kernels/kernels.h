@@ -12,7 +12,8 @@
 //    host array passed to an op may be reused as soon as the op returns, except in download_async.
 //  - Every op is deterministic and independent of the number of threads (CPU), or in deterministic mode (CUDA).
 //  - Every op returns ss_status; its message is in the device's error (ss_device_error).
-//  - Kernels know row ranges only: no segments, references or tasks.
+//  - Attention knows row ranges only: no segments, references or tasks. What turns generated tokens into ranges on the
+//    device is span/, run by ss_sequence_ops.
 #ifndef SELFSPAN_KERNELS_KERNELS_H
 #define SELFSPAN_KERNELS_KERNELS_H
 
@@ -21,7 +22,8 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "span/span_core.h"
+#include "common/random.h"
+#include "span/sequence.h"
 
 typedef enum { SS_F32, SS_BF16, SS_I32 } ss_dtype;
 
@@ -116,6 +118,73 @@ typedef struct {
 } ss_adamw;
 
 typedef struct ss_device ss_device;
+
+// A norm in front of a product; weight.data == NULL: there is none.
+typedef struct {
+  ss_norm_kind kind;
+  ss_tensor weight, bias;  // F32 [1,I]; bias.data may be NULL
+  float epsilon;
+} ss_norm;
+
+typedef enum { SS_STEP_PLAIN, SS_STEP_GELU, SS_STEP_SWIGLU } ss_step_activation;
+
+// --- sequences: decoding without the host ---
+// A set of slots on the device, each with one sequence (span/sequence.h), its tokens and a slab of the KV cache: row r of
+// slot s is cache row s * slot_rows + r.
+typedef struct ss_sequences ss_sequences;
+
+typedef struct {
+  int32_t n_slot, slot_rows;
+  int32_t n_segment;  // a sequence has room for (anchors)
+  int32_t vocab_size;
+  ss_attention_shape shape;  // of the attention that reads the plan
+  double temperature;        // 0: greedy, the lowest id wins a tie
+  int64_t top_k;             // 0: all
+  double top_p;              // 1: all
+  int32_t control;           // span_control that replaces the visible sets, -1 for none
+  int32_t n_sink;
+} ss_sequences_options;
+
+// What a decoding step over all slots reads; device addresses that stay. A slot that is not active has token 0,
+// position 0, cache row -1 and reads nothing.
+typedef struct {
+  ss_tensor tokens, positions, cache_rows;  // i32 [n_slot]
+  const ss_attention_plan *plan;            // query s is slot s
+} ss_sequences_inputs;
+
+typedef struct {
+  int32_t active, stop;  // as in span_sequence
+  int32_t n_row;         // rows that have a token
+  int32_t unused;
+} ss_sequence_status;
+
+#define SS_N_STATUS 2  // snapshots under way
+
+typedef struct {
+  // All slots are empty.
+  ss_status (*create)(ss_device *, ss_sequences **out, const ss_sequences_options *);
+  void (*release)(ss_device *, ss_sequences *);
+  // Puts a sequence into a slot: its prompt pushed, next_rows set, active 1; arrays on the host, which may be reused
+  // afterwards. limit <= slot_rows, n_gold <= slot_rows.
+  ss_status (*start)(ss_device *, ss_sequences *, int32_t slot, const span_sequence *sequence,
+                     ss_random random, uint64_t control_seed);
+  // Chooses a token for every active slot among those that `slots` (i32[n]) lists, from row i of logits [n,V] (F32) for
+  // slots[i]; slots.data == NULL: row s for slot s. Where gold forces one, logits are not read.
+  ss_status (*choose)(ss_device *, ss_sequences *, ss_tensor logits, ss_tensor slots);
+  // Pushes what was chosen in those slots, then lists what every active slot's last row reads: inputs and plan.
+  ss_status (*advance)(ss_device *, ss_sequences *, ss_tensor slots);
+  ss_sequences_inputs (*inputs)(ss_device *, ss_sequences *);
+  // Takes a snapshot of all slots' statuses after the ops so far, into buffer `index` < SS_N_STATUS; waits for it, not for
+  // later ops. *status [n_slot] stays until the next snapshot of that index.
+  ss_status (*take_status)(ss_device *, ss_sequences *, int32_t index);
+  ss_status (*wait_status)(ss_device *, ss_sequences *, int32_t index, const ss_sequence_status **status);
+  // Reads a slot that a status showed inactive, without waiting for ops after it: its sums, stop and n_row (in
+  // tracker.n_row; nothing else of the tracker), and its tokens and rows (may be NULL) into the host arrays that
+  // `sequence` has.
+  ss_status (*result)(ss_device *, ss_sequences *, int32_t slot, span_sequence *sequence);
+} ss_sequence_ops;
+
+typedef struct ss_graph ss_graph;
 
 #define SS_N_STAMP 64
 
@@ -224,6 +293,32 @@ typedef struct {
   // propagate. The table of tensors may be kept by the device between calls while its address and content stay.
   ss_status (*gradient_norm)(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, double *norm);
   ss_status (*adamw)(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, ss_adamw);
+
+  // --- a decoding step: fused ops over n rows, one a sequence, bound by reading the weights ---
+  // Where they round to T in between is the backend's; the result for a row does not depend on other rows.
+  // out[n,O] (T or F32) = activation(norm(x)[n,I] weight^T + bias[1,O or 2O] (may be NULL)); weight [O,I], SwiGLU: [2O,I],
+  // gate | up. x: T.
+  ss_status (*step_linear)(ss_device *, ss_tensor out, ss_tensor x, ss_norm norm, ss_tensor weight,
+                           ss_tensor bias, ss_step_activation activation);
+  // x[n,C] += in[n,I] weight[C,I]^T + bias[1,C] (may be NULL)
+  ss_status (*step_residual)(ss_device *, ss_tensor x, ss_tensor in, ss_tensor weight, ss_tensor bias);
+  // q | k | v = norm(x)[n,C] weight[Q+2K,C]^T + bias (may be NULL); q and k rotated as by `rotary` when theta > 0. q is
+  // written, k and v go to rows `slots` (i32[n]) of the caches; those of a slot < 0 nowhere.
+  ss_status (*step_qkv)(ss_device *, ss_tensor q /*[n,Q]*/, ss_tensor k_cache /*[rows,K]*/, ss_tensor v_cache,
+                        ss_tensor x /*[n,C]*/, ss_norm norm, ss_tensor weight, ss_tensor bias,
+                        ss_tensor positions /*i32[n]*/, ss_tensor slots, int32_t head_dim, float theta);
+
+  // --- many steps without the host: NULL where the device is the host ---
+  const ss_sequence_ops *sequences;
+  // Ops from begin to end are recorded instead of run; launch runs them, with the addresses and sizes that they had. Ops
+  // that wait, allocate or time something fail in between: run the same once before. After a failure in between, end
+  // clears the recording (and fails).
+  ss_status (*graph_begin)(ss_device *);
+  ss_status (*graph_end)(ss_device *, ss_graph **graph);
+  ss_status (*graph_launch)(ss_device *, ss_graph *graph);
+  // Whether the memory behind it is still where it was (scratch may have grown since): if not, record again.
+  bool (*graph_valid)(ss_device *, const ss_graph *graph);
+  void (*graph_free)(ss_device *, ss_graph *graph);
 
   void (*destroy)(ss_device *);
 } ss_ops;

@@ -151,5 +151,24 @@ typedef struct {
 } gpt_inference_batch;
 ss_status gpt_infer(gpt *model, gpt_cache *cache, const gpt_inference_batch *batch, float *logits,
                     ss_error *error);
+// The same without waiting: *logits [n_logit_row, V] (F32) lie on the device until the model computes anything else but
+// decoding steps.
+ss_status gpt_infer_logits(gpt *model, gpt_cache *cache, const gpt_inference_batch *batch, ss_tensor *logits,
+                           ss_error *error);
+
+// --- decoding steps: one row a sequence, through fused ops ---
+// Buffers of its own, at addresses that stay, so that a step can be recorded as a graph.
+typedef struct gpt_decode gpt_decode;
+ss_status gpt_decode_create(gpt_decode **out, gpt *model, gpt_cache *cache, int64_t n_row, ss_error *error);
+void gpt_decode_free(gpt_decode *decode);
+// Enqueues one step over n_row <= the created rows; it waits for nothing. tokens, positions, cache_rows: device
+// addresses, i32 [n_row], checked by nobody; a row whose cache row is < 0 leaves nothing in the cache. plan: query i is
+// row i, key rows are cache rows, the row's own among them.
+ss_status gpt_decode_step(gpt_decode *decode, int64_t n_row, ss_tensor tokens, ss_tensor positions,
+                          ss_tensor cache_rows, const ss_attention_plan *plan, ss_error *error);
+// [n_row, V] (F32) of the last step, on the device.
+ss_tensor gpt_decode_logits(const gpt_decode *decode);
+// Geometry of the model's attention calls.
+ss_attention_shape gpt_attention_shape(const gpt *model);
 
 #endif

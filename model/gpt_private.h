@@ -116,7 +116,6 @@ static inline int64_t gpt_head_dim(const gpt_config *config) {
 static inline int64_t gpt_kv_width(const gpt_config *config) {
   return config->n_kv_head * gpt_head_dim(config);
 }
-ss_attention_shape gpt_attention_shape(const gpt *model);
 static inline ss_tensor gpt_q(const gpt *model, ss_tensor qkv) {
   return ss_columns(qkv, 0, model->config.n_embd);
 }

@@ -9,6 +9,23 @@
 // goes in parentheses. Dynamic shared memory above 48 KB: gpu_allow_shared first.
 #define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+// The same for a kernel that may start before the one ahead of it in the stream has finished (programmatic dependent
+// launch). Every kernel of such a chain calls gpu_wait_previous before it touches anything that others write, and
+// gpu_release_next after that, never before: so whatever ran before the one ahead is done when a kernel starts. What it
+// reads earlier may be weights, which nobody writes.
+#define GPU_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
+  gpu_launch_early((kernel), (grid), (block), (shared_bytes), (stream), __VA_ARGS__)
+template <typename... parameters, typename... arguments>
+static inline cudaError_t gpu_launch_early(void (*kernel)(parameters...), dim3 grid, dim3 block,
+                                           size_t shared_bytes, cudaStream_t stream, arguments... values) {
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream, config.attrs = &early, config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, (parameters)values...);
+}
 #define gpu_allow_shared(kernel, bytes) \
   cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
 // The block's dynamic shared memory, 128-byte aligned: GPU_DYNAMIC_SHARED(pointer_name);
@@ -40,6 +57,18 @@ __device__ __forceinline__ float gpu_low_bf16(uint32_t pair) {
 }
 __device__ __forceinline__ float gpu_high_bf16(uint32_t pair) {
   return __uint_as_float(pair & 0xffff0000u);
+}
+
+// --- programmatic dependent launch: nothing before sm_90 ---
+__device__ __forceinline__ void gpu_wait_previous(void) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void gpu_release_next(void) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 // --- arithmetic ---
