@@ -152,6 +152,10 @@ ss_status gpt_norm_again(gpt *model, int64_t index, int which, ss_error *error);
 // From dnorm (the gradient of final_norm) to the parameters' gradients.
 ss_status gpt_backward(gpt *model, ss_error *error);
 
+// --- infer.c ---
+// K (which == 0) or V (1) of a layer: [n_row, n_kv_head * head_dim].
+ss_tensor gpt_cache_slab(const gpt_cache *cache, int64_t layer, int64_t which);
+
 // --- step.c ---
 void gpt_flights_free(gpt *model);
 

@@ -36,8 +36,7 @@ int64_t gpt_cache_bytes_per_row(const gpt_cache *cache) {
   return 2 * config->n_layer * gpt_kv_width(config) * (int64_t)ss_dtype_size(cache->model->device->compute);
 }
 
-// K (which == 0) or V (1) of a layer: [n_row, n_kv_head * head_dim].
-static ss_tensor cache_slab(const gpt_cache *cache, int64_t layer, int64_t which) {
+ss_tensor gpt_cache_slab(const gpt_cache *cache, int64_t layer, int64_t which) {
   int64_t width = gpt_kv_width(&cache->model->config);
   ss_dtype dtype = cache->model->device->compute;
   size_t slab_bytes = (size_t)(cache->n_row * width) * ss_dtype_size(dtype);
@@ -71,7 +70,7 @@ ss_status gpt_cache_fill(gpt_cache *cache, int64_t first_row, int64_t n_row, flo
   ss_status status = SS_OK;
   for (int64_t layer = 0; layer < cache->model->config.n_layer && status == SS_OK; ++layer)
     for (int64_t which = 0; which < 2 && status == SS_OK; ++which) {
-      ss_tensor rows = ss_rows(cache_slab(cache, layer, which), first_row, n_row);
+      ss_tensor rows = ss_rows(gpt_cache_slab(cache, layer, which), first_row, n_row);
       if (device->ops->upload(device, rows.data, host, (size_t)count * size) != SS_OK)
         status = ss_device_error(device, error);
     }
@@ -140,7 +139,7 @@ static ss_status finish_last_layer(gpt *model, const gpt_cache *cache, ss_error 
   SS_OP(model->device, error, embedding_forward, few->qkv, work->logit_rows, gpt_no_tensor(),
         gpt_q(model, all->qkv), gpt_no_tensor());
   SS_OP(model->device, error, attention_forward, model->plan_last, gpt_attention_shape(model), few->attention,
-        gpt_no_tensor(), few->qkv, cache_slab(cache, index, 0), cache_slab(cache, index, 1));
+        gpt_no_tensor(), few->qkv, gpt_cache_slab(cache, index, 0), gpt_cache_slab(cache, index, 1));
   return gpt_layer_finish(model, index, few, error);
 }
 
@@ -151,8 +150,8 @@ static ss_status run_layers(gpt *model, const gpt_cache *cache, bool last_rows, 
   for (int64_t index = 0; index < model->config.n_layer; ++index) {
     const gpt_layer_activations *layer = &work->layers[index];
     SS_TRY(gpt_layer_qkv(model, index, previous, error));
-    SS_OP(model->device, error, cache_append, cache_slab(cache, index, 0), cache_slab(cache, index, 1),
-          gpt_k(model, layer->qkv), gpt_v(model, layer->qkv), work->slots);
+    SS_OP(model->device, error, cache_append, gpt_cache_slab(cache, index, 0),
+          gpt_cache_slab(cache, index, 1), gpt_k(model, layer->qkv), gpt_v(model, layer->qkv), work->slots);
     previous = layer;
     if (index == model->config.n_layer - 1 && n_logit_row == 0)
       break;
@@ -162,16 +161,16 @@ static ss_status run_layers(gpt *model, const gpt_cache *cache, bool last_rows, 
       break;
     }
     SS_OP(model->device, error, attention_forward, model->plan, gpt_attention_shape(model), layer->attention,
-          gpt_no_tensor(), gpt_q(model, layer->qkv), cache_slab(cache, index, 0),
-          cache_slab(cache, index, 1));
+          gpt_no_tensor(), gpt_q(model, layer->qkv), gpt_cache_slab(cache, index, 0),
+          gpt_cache_slab(cache, index, 1));
     SS_TRY(gpt_layer_finish(model, index, layer, error));
   }
   *last = previous;
   return SS_OK;
 }
 
-ss_status gpt_infer(gpt *model, gpt_cache *cache, const gpt_inference_batch *batch, float *logits,
-                    ss_error *error) {
+ss_status gpt_infer_logits(gpt *model, gpt_cache *cache, const gpt_inference_batch *batch, ss_tensor *logits,
+                           ss_error *error) {
   SS_TRY(check_inference(model, cache, batch, error));
   bool last_rows = batch->n_logit_row < batch->n_row;
   gpt_workspace_request request = {batch->n_row, false, false, batch->n_logit_row, last_rows};
@@ -191,12 +190,20 @@ ss_status gpt_infer(gpt *model, gpt_cache *cache, const gpt_inference_batch *bat
   SS_TRY(gpt_embed(model, error));
   const gpt_layer_activations *last = NULL;
   SS_TRY(run_layers(model, cache, last_rows, batch->n_logit_row, &last, error));
+  *logits = work->logits;
   if (batch->n_logit_row == 0)
     return SS_OK;
   SS_TRY(gpt_final_norm(model, last, error));
   SS_OP(model->device, error, linear_forward, work->logits, work->final_norm, gpt_weight(model, model->wte),
         gpt_no_tensor());
-  SS_OP(model->device, error, download, logits, work->logits.data,
-        (size_t)(work->logits.rows * work->logits.cols) * sizeof(float));
+  return SS_OK;
+}
+
+ss_status gpt_infer(gpt *model, gpt_cache *cache, const gpt_inference_batch *batch, float *logits,
+                    ss_error *error) {
+  ss_tensor made;
+  SS_TRY(gpt_infer_logits(model, cache, batch, &made, error));
+  if (batch->n_logit_row > 0)
+    SS_OP(model->device, error, download, logits, made.data, (size_t)(made.rows * made.cols) * sizeof(float));
   return SS_OK;
 }
