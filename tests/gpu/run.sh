@@ -148,12 +148,15 @@ part_quickstart() {
 
 # All programs under all tools at once: the GPU is shared, the checking is done by the host.
 part_sanitize() {
-  local tool program log
-  for tool in memcheck racecheck initcheck; do
+  local tool program log own
+  for tool in ${SANITIZE_TOOLS:-memcheck racecheck initcheck}; do
     for program in "$tests"/test_cuda_*; do
       log=$results/$tool-$(basename "$program").log
       {
-        SELFSPAN_SMALL=1 timeout "${SANITIZE_SECONDS:-540}" compute-sanitizer --tool "$tool" --report-api-errors no \
+        # initcheck does not see what cuBLAS writes through TMA: there, products are our own.
+        own=0
+        [ "$tool" = initcheck ] && own=1
+        SELFSPAN_SMALL=1 SELFSPAN_OWN_PRODUCTS=$own timeout "${SANITIZE_SECONDS:-540}" compute-sanitizer --tool "$tool" --report-api-errors no \
           --error-exitcode 9 "$program" >"$log" 2>&1
         echo "exit status $?" >>"$log"
       } &
@@ -164,6 +167,8 @@ part_sanitize() {
   for log in "$results"/{memcheck,racecheck,initcheck}-test_cuda_*.log; do
     if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && [ "$(tail -n 1 "$log")" = "exit status 0" ]; then
       echo "clean  $(basename "$log" .log), $(grep -c '\[       OK \]' "$log") tests"
+    elif grep -q 'terminated before first instrumented API call' "$log" && ! grep -q FAILED "$log"; then
+      echo "none   $(basename "$log" .log): nothing in it runs on the GPU"
     else
       grep -E '=========|FAILED|ERROR' "$log" | head -n 6 | grep . || tail -n 3 "$log"
       failure "$(basename "$log" .log)" "$log"
