@@ -165,6 +165,7 @@ part_sanitize() {
   wait
   note "sanitizers"
   for log in "$results"/{memcheck,racecheck,initcheck}-test_cuda_*.log; do
+    [ -f "$log" ] || continue
     if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && [ "$(tail -n 1 "$log")" = "exit status 0" ]; then
       echo "clean  $(basename "$log" .log), $(grep -c '\[       OK \]' "$log") tests"
     elif grep -q 'terminated before first instrumented API call' "$log" && ! grep -q FAILED "$log"; then
