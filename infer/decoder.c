@@ -1,44 +1,37 @@
 #include "infer/decoder.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/memory.h"
 #include "common/progress.h"
-#include "infer/sampler.h"
-#include "infer/slot.h"
-#include "span/control.h"
+#include "infer/capacity.h"
+#include "infer/engine.h"
 
 // Prompt tokens of one prefill call: enough for full matrix products, small enough for the workspace.
-#define PREFILL_TOKENS 4096
+#define PREFILL_TOKENS_HOST 4096
+#define PREFILL_TOKENS_DEVICE 8192
+// While the device runs on its own, this part of the slots waits for each other before they are filled: a prefill of
+// few prompts takes as long as one of many.
+#define REFILL_PART 16
+
+enum { STAMP_PREFILL, STAMP_DECODE, STAMP_END, STAMPS };
 
 struct decoder {
   gpt *model;
   gpt_cache *cache;
   const vocabulary *vocabulary;
-  sampler *sampler;
   arm arm;
   span_policy policy;
   decode_options options;
-  int64_t slot_rows;
-  int32_t vocab_size;
-  decode_slot *slots;  // [max_batch]
+  int64_t n_slot, slot_rows;
+  decode_slot *slots;  // [n_slot]
+  decode_batch prompts;
+  decode_engine *engine;  // made by the first run
   decode_watch watch;
   void *watch_user;
-
-  // The batch under construction; all grown on demand.
-  int32_t *tokens, *positions, *cache_rows;  // [row_capacity]
-  int64_t n_row, row_capacity, position_capacity, cache_row_capacity;
-  ss_attention_view *views;
-  int64_t n_view, view_capacity;
-  span_range *ranges;
-  int64_t n_range, range_capacity;
-  int32_t *logit_rows;   // [max_batch]
-  int32_t *logit_slots;  // [max_batch]: slot of each logits row
-  int64_t n_logit_row;
-  float *logits;        // [max_batch, vocab_size]
-  uint8_t *allowed;     // [vocab_size]
-  span_range *scratch;  // one query's ranges before a control replaces them
+  char description[256];
 };
 
 static ss_status check_options(const decode_options *options, const gpt_config *config, int64_t slot_rows,
@@ -53,20 +46,23 @@ static ss_status check_options(const decode_options *options, const gpt_config *
   return SS_OK;
 }
 
+static void describe(decoder *decoder) {
+  double bytes = (double)gpt_cache_bytes_per_row(decoder->cache) * (double)decoder->n_slot *
+                 (double)decoder->slot_rows;
+  snprintf(decoder->description, sizeof decoder->description, "%s%s%lld slots of %lld rows, KV cache %.2f GB",
+           decoder->engine ? decoder->engine->ops->name : "", decoder->engine ? " engine, " : "",
+           (long long)decoder->n_slot, (long long)decoder->slot_rows, bytes * 1e-9);
+}
+
 static ss_status allocate_decoder(decoder *made, ss_error *error) {
-  int64_t n_slot = made->options.max_batch;
   int32_t n_anchor = vocabulary_span_tokens(made->vocabulary)->n_anchor;
-  SS_TRY(ss_allocate(&made->slots, n_slot, sizeof *made->slots, "decoder slots", error));
-  for (int64_t s = 0; s < n_slot; ++s)
+  SS_TRY(decode_capacity(&made->n_slot, made->model, made->options.max_batch, made->slot_rows, error));
+  SS_TRY(ss_allocate(&made->slots, made->n_slot, sizeof *made->slots, "decoder slots", error));
+  for (int64_t s = 0; s < made->n_slot; ++s)
     SS_TRY(decode_slot_create(&made->slots[s], made->slot_rows, n_anchor, error));
-  SS_TRY(ss_allocate(&made->logit_rows, n_slot, sizeof *made->logit_rows, "decoder logit rows", error));
-  SS_TRY(ss_allocate(&made->logit_slots, n_slot, sizeof *made->logit_slots, "decoder logit slots", error));
-  SS_TRY(ss_allocate(&made->logits, n_slot * made->vocab_size, sizeof *made->logits, "logits", error));
-  SS_TRY(ss_allocate(&made->allowed, made->vocab_size, sizeof *made->allowed, "token mask", error));
-  SS_TRY(ss_allocate(&made->scratch, 2 * ((int64_t)n_anchor + 4), sizeof *made->scratch, "ranges", error));
-  SS_TRY(sampler_create(&made->sampler, made->vocab_size, made->options.temperature, made->options.top_k,
-                        made->options.top_p, error));
-  return gpt_cache_create(&made->cache, made->model, n_slot, made->slot_rows, error);
+  SS_TRY(gpt_cache_create(&made->cache, made->model, made->n_slot, made->slot_rows, error));
+  describe(made);
+  return SS_OK;
 }
 
 ss_status decoder_create(decoder **out, gpt *model, const vocabulary *vocabulary, arm arm,
@@ -88,7 +84,6 @@ ss_status decoder_create(decoder **out, gpt *model, const vocabulary *vocabulary
   made->policy = *policy;
   made->options = *options;
   made->slot_rows = slot_rows;
-  made->vocab_size = vocabulary_size(vocabulary);
   ss_status status = allocate_decoder(made, error);
   if (status != SS_OK) {
     decoder_free(made);
@@ -106,262 +101,245 @@ void decoder_set_watch(decoder *decoder, decode_watch watch, void *user) {
 void decoder_free(decoder *decoder) {
   if (decoder == NULL)
     return;
+  if (decoder->engine)
+    decoder->engine->ops->free(decoder->engine);
   if (decoder->slots != NULL)
-    for (int64_t s = 0; s < decoder->options.max_batch; ++s)
+    for (int64_t s = 0; s < decoder->n_slot; ++s)
       decode_slot_free(&decoder->slots[s]);
   gpt_cache_free(decoder->cache);
-  sampler_free(decoder->sampler);
+  decode_batch_free(&decoder->prompts);
   free(decoder->slots);
-  free(decoder->tokens);
-  free(decoder->positions);
-  free(decoder->cache_rows);
-  free(decoder->views);
-  free(decoder->ranges);
-  free(decoder->logit_rows);
-  free(decoder->logit_slots);
-  free(decoder->logits);
-  free(decoder->allowed);
-  free(decoder->scratch);
   free(decoder);
 }
 
-// --- building a batch ---
-
-static void clear_batch(decoder *decoder) {
-  decoder->n_row = decoder->n_view = decoder->n_range = decoder->n_logit_row = 0;
+const char *decoder_description(const decoder *decoder) {
+  return decoder->description;
 }
 
-static ss_status reserve_batch(decoder *decoder, int64_t rows, int64_t views, int64_t ranges,
-                               ss_error *error) {
-  int64_t n = decoder->n_row + rows;
-  SS_TRY(ss_grow(&decoder->tokens, &decoder->row_capacity, n, sizeof(int32_t), "batch tokens", error));
-  SS_TRY(ss_grow(&decoder->positions, &decoder->position_capacity, n, sizeof(int32_t), "positions", error));
-  SS_TRY(
-      ss_grow(&decoder->cache_rows, &decoder->cache_row_capacity, n, sizeof(int32_t), "cache rows", error));
-  SS_TRY(ss_grow(&decoder->views, &decoder->view_capacity, decoder->n_view + views, sizeof *decoder->views,
-                 "attention views", error));
-  return ss_grow(&decoder->ranges, &decoder->range_capacity, decoder->n_range + ranges,
-                 sizeof *decoder->ranges, "attention ranges", error);
+int64_t decoder_slots(const decoder *decoder) {
+  return decoder->n_slot;
 }
 
-// Adds a view over rows of slot `s`; the ranges already lie at the batch's end, in the slot's rows.
-static void add_view(decoder *decoder, int64_t s, const span_view *view, int64_t q_first) {
-  int32_t base = (int32_t)(s * decoder->slot_rows);
-  for (int32_t k = 0; k < view->n_range; ++k) {
-    span_range *range = &decoder->ranges[decoder->n_range + k];
-    range->first += base;
-    range->end += base;
-  }
-  ss_attention_view *made = &decoder->views[decoder->n_view++];
-  made->q_first = (int32_t)q_first;
-  made->n_query = view->query_end - view->query_first;
-  made->self_first = base + view->self_first;
-  made->self_last = base + view->query_first;
-  made->range_first = (int32_t)decoder->n_range;
-  made->n_range = view->n_range;
-  decoder->n_range += view->n_range;
-}
-
-static void add_row(decoder *decoder, int64_t s, int32_t row) {
-  int64_t n = decoder->n_row++;
-  decoder->tokens[n] = decoder->slots[s].tokens[row];
-  decoder->positions[n] = row;
-  decoder->cache_rows[n] = (int32_t)(s * decoder->slot_rows) + row;
-}
-
-static void ask_logits(decoder *decoder, int64_t s) {
-  decoder->logit_rows[decoder->n_logit_row] = (int32_t)(decoder->n_row - 1);
-  decoder->logit_slots[decoder->n_logit_row++] = (int32_t)s;
-}
-
-static int32_t rows_of_views(const span_view *view, const span_range *ranges, int32_t row) {
-  span_view own = *view;
-  own.range_first = 0;
-  return span_view_rows(&own, ranges, row);
-}
-
-// The whole prompt of slot `s`: the preamble's view and each context segment's.
-static ss_status add_prompt(decoder *decoder, int64_t s, ss_error *error) {
-  decode_slot *slot = &decoder->slots[s];
-  const span_layout *layout = &slot->tracker.layout;
-  int32_t capacity = 2 * span_range_capacity(layout);
-  int64_t q_base = decoder->n_row;
-  for (int32_t segment = -1; segment < layout->n_segment; ++segment) {
-    span_view views[2];
-    int32_t n_range = 0;
-    SS_TRY(reserve_batch(decoder, slot->request.n_prompt, 2, capacity, error));
-    int64_t first_range = decoder->n_range;
-    span_range *ranges = decoder->ranges + first_range;
-    int32_t n_view = span_views_of(&slot->tracker.policy, layout, segment, views, ranges, &n_range);
-    for (int32_t v = 0; v < n_view; ++v) {
-      const span_range *own = ranges + views[v].range_first;
-      for (int32_t row = views[v].query_first; row < views[v].query_end; ++row) {
-        slot->next_rows = rows_of_views(&views[v], own, row);
-        slot->prefill_rows += slot->next_rows;
-      }
-      add_view(decoder, s, &views[v], q_base + views[v].query_first);
+// The device decodes by itself where it can; a watch wants every token on the host as it comes.
+static ss_status make_engine(decoder *decoder, ss_error *error) {
+  if (decoder->engine)
+    return SS_OK;
+  ss_device *device = gpt_device(decoder->model);
+  const decode_setup setup = {decoder->model,    decoder->cache,     decoder->slots,
+                              decoder->n_slot,   decoder->slot_rows, decoder->vocabulary,
+                              &decoder->options, &decoder->watch,    &decoder->watch_user};
+  int choice = decoder->options.engine;
+  bool can = device->ops->sequences != NULL && decoder->watch == NULL;
+  if (choice == DECODE_ENGINE_DEVICE && !can)
+    return ss_fail(error, SS_ERROR_USAGE, "decode.engine device: %s",
+                   decoder->watch ? "tokens are watched as they come, which only the host's engine does"
+                                  : "this device has no decoding of its own (expected cuda)");
+  if (choice != DECODE_ENGINE_HOST && can) {
+    ss_status status = decode_engine_device(&decoder->engine, &setup, error);
+    // A shape that the device's kernels do not serve is the host's, and the description says which engine runs.
+    if (status != SS_ERROR_LIMIT || choice == DECODE_ENGINE_DEVICE) {
+      describe(decoder);
+      return status;
     }
+    memset(error, 0, sizeof *error);
   }
-  slot->prefill_rows -= slot->next_rows;  // the last query produces the first generated token
-  for (int32_t row = 0; row < slot->request.n_prompt; ++row)
-    add_row(decoder, s, row);
-  ask_logits(decoder, s);
+  SS_TRY(decode_engine_host(&decoder->engine, &setup, error));
+  describe(decoder);
   return SS_OK;
 }
 
-// The last token of slot `s`, reading what the tracker (or a control in its place) says.
-static ss_status add_token(decoder *decoder, int64_t s, ss_error *error) {
-  decode_slot *slot = &decoder->slots[s];
-  const span_tracker *tracker = &slot->tracker;
-  int32_t row = tracker->n_row - 1;
-  int32_t capacity = span_range_capacity(&tracker->layout);
-  int control = decoder->options.control;
-  bool replaced = control == DECODE_RECENCY || control == DECODE_RANDOM || control == DECODE_WINDOW;
-  if (replaced)
-    capacity += span_control_capacity(row);
-  SS_TRY(reserve_batch(decoder, 1, 1, capacity, error));
-  span_range *ranges = decoder->ranges + decoder->n_range;
-  span_view view = span_tracker_visible(tracker, replaced ? decoder->scratch : ranges);
-  if (replaced) {
-    span_control kind = control == DECODE_RECENCY  ? SPAN_CONTROL_RECENCY
-                        : control == DECODE_RANDOM ? SPAN_CONTROL_RANDOM
-                                                   : SPAN_CONTROL_WINDOW;
-    uint64_t seed = ss_hash64((uint64_t)decoder->options.seed, (uint64_t)slot->request.index, 1);
-    view = span_control_visible(kind, &view, decoder->scratch,
-                                tracker->layout.segments[tracker->layout.n_segment - 1].first,
-                                (int32_t)decoder->options.n_sink, seed, ranges);
-  }
-  slot->next_rows = span_view_rows(&view, ranges, row);
-  add_view(decoder, s, &view, decoder->n_row);
-  add_row(decoder, s, row);
-  ask_logits(decoder, s);
-  return SS_OK;
-}
+// --- one run ---
 
-static ss_status run_batch(decoder *decoder, ss_error *error) {
-  gpt_inference_batch batch = {decoder->n_row,      decoder->tokens,  decoder->positions,
-                               decoder->cache_rows, decoder->views,   decoder->n_view,
-                               decoder->ranges,     decoder->n_range, decoder->logit_rows,
-                               decoder->n_logit_row};
-  return gpt_infer(decoder->model, decoder->cache, &batch, decoder->logits, error);
-}
+typedef struct {
+  decoder *decoder;
+  decode_engine *engine;
+  decode_source source;
+  decode_sink sink;
+  void *user;
+  decode_statistics *statistics;
+  ss_error *error;
+  int64_t round, n_busy;
+  bool exhausted;
+  double outside_seconds;  // the caller's, of this round: reading prompts, scoring results
+} decode_run;
 
-// --- choosing tokens ---
-
-static int32_t choose_token(decoder *decoder, decode_slot *slot, const float *logits,
-                            double *log_probability) {
-  int32_t forced = decode_slot_forced(slot, decoder->options.control);
-  *log_probability = 0;
-  if (forced >= 0)
-    return forced;
-  const uint8_t *allowed = NULL;
-  if (decoder->options.constrain) {
-    int any = 0;
-    for (int32_t token = 0; token < decoder->vocab_size; ++token)
-      any |= decoder->allowed[token] = (uint8_t)span_token_allowed(&slot->tracker, token);
-    if (any)
-      allowed = decoder->allowed;
-  }
-  int32_t token = sampler_choose(decoder->sampler, logits, allowed, &slot->random, log_probability);
-  return decoder->options.constrain ? span_corrected(&slot->tracker, token) : token;
-}
-
-static ss_status deliver(const decode_slot *slot, decode_stop stop, bool trace, decode_sink sink, void *user,
-                         ss_error *error) {
+static ss_status deliver(decode_run *run, decode_slot *slot) {
+  const span_sequence *sequence = &slot->sequence;
   decode_result result = {0};
   result.index = slot->request.index;
   result.tokens = slot->tokens;
-  result.n_prompt = slot->request.n_prompt;
-  result.n_token = slot->tracker.n_row;
-  result.rows = trace ? slot->rows : NULL;
-  result.stop = stop;
-  result.malformed = slot->tracker.malformed;
-  result.layout = slot->tracker.layout;
-  result.attended_rows = slot->attended_rows;
+  result.n_prompt = sequence->n_prompt;
+  result.n_token = sequence->tracker.n_row;
+  result.rows = run->decoder->options.trace_rows ? slot->rows : NULL;
+  result.stop = (decode_stop)sequence->stop;
+  result.malformed = sequence->tracker.malformed;
+  result.layout = sequence->tracker.layout;
+  result.attended_rows = sequence->attended_rows;
   result.prefill_rows = slot->prefill_rows;
-  result.log_probability = slot->log_probability;
-  return sink(user, &result, error);
+  result.log_probability = sequence->log_probability;
+  decode_statistics *statistics = run->statistics;
+  statistics->generated_tokens += result.n_token - result.n_prompt;
+  statistics->decode_attended_rows += result.attended_rows;
+  statistics->prefill_attended_rows += result.prefill_rows;
+  ++statistics->n_sequence;
+  slot->busy = false;
+  --run->n_busy;
+  double start = ss_seconds();
+  ss_status status = run->sink(run->user, &result, run->error);
+  run->outside_seconds += ss_seconds() - start;
+  return status;
 }
 
-// One token for every sequence of the batch that just ran; finished ones are handed out and leave their slot.
-static ss_status advance(decoder *decoder, decode_sink sink, void *user, decode_statistics *statistics,
-                         double *sink_seconds, ss_error *error) {
-  for (int64_t k = 0; k < decoder->n_logit_row; ++k) {
-    decode_slot *slot = &decoder->slots[decoder->logit_slots[k]];
-    double log_probability;
-    int32_t token = choose_token(decoder, slot, decoder->logits + k * decoder->vocab_size, &log_probability);
-    bool finished;
-    decode_stop stop = DECODE_STOP_EOS;
-    decode_slot_push(slot, token, log_probability, &finished, &stop);
-    if (decoder->watch != NULL && !(finished && stop == DECODE_STOP_ANCHORS))
-      decoder->watch(decoder->watch_user, slot->request.index, token, slot->next_rows);
-    if (!finished)
+// Takes requests into free slots, up to a prefill's tokens, as one batch of prompts.
+static ss_status take_prompts(decode_run *run, int64_t most_tokens) {
+  decoder *decoder = run->decoder;
+  decode_batch *prompts = &decoder->prompts;
+  decode_batch_clear(prompts);
+  for (int64_t s = 0; s < decoder->n_slot && prompts->n_row < most_tokens; ++s) {
+    decode_slot *slot = &decoder->slots[s];
+    if (slot->busy)
       continue;
-    slot->active = false;
-    statistics->generated_tokens += slot->tracker.n_row - slot->request.n_prompt;
-    statistics->decode_attended_rows += slot->attended_rows;
-    statistics->prefill_attended_rows += slot->prefill_rows;
-    ++statistics->n_sequence;
+    decode_request request = {0};
     double start = ss_seconds();
-    SS_TRY(deliver(slot, stop, decoder->options.trace_rows, sink, user, error));
-    *sink_seconds += ss_seconds() - start;
+    SS_TRY(run->source(run->user, &request, &run->exhausted, run->error));
+    run->outside_seconds += ss_seconds() - start;
+    if (run->exhausted)
+      break;
+    SS_TRY(decode_slot_start(slot, &request, vocabulary_span_tokens(decoder->vocabulary), &decoder->policy,
+                             decoder->arm, &decoder->options, decoder->slot_rows, run->error));
+    slot->started = run->round;
+    ++run->n_busy;
+    SS_TRY(decode_batch_add_prompt(prompts, slot, s, decoder->slot_rows, run->error));
+    SS_TRY(run->engine->ops->start(run->engine, s, run->error));
+    run->statistics->prefill_tokens += request.n_prompt;
   }
   return SS_OK;
 }
 
-// Fills free slots from the source and prefills them, in calls of at most PREFILL_TOKENS (or one prompt).
-static ss_status refill(decoder *decoder, decode_source source, void *user, bool *exhausted,
-                        decode_statistics *statistics, double *source_seconds, ss_error *error) {
-  clear_batch(decoder);
-  for (int64_t s = 0; s < decoder->options.max_batch && !*exhausted; ++s) {
-    if (decoder->slots[s].active)
-      continue;
-    decode_request request = {0};
-    double start = ss_seconds();
-    SS_TRY(source(user, &request, exhausted, error));
-    *source_seconds += ss_seconds() - start;
-    if (*exhausted)
+// New sequences first: they join the others' decoding at once.
+static ss_status refill(decode_run *run) {
+  decoder *decoder = run->decoder;
+  int64_t n_free = decoder->n_slot - run->n_busy;
+  if (run->engine->ops->lag > 0 && run->n_busy > 0 && n_free * REFILL_PART < decoder->n_slot)
+    return SS_OK;
+  bool here = gpt_device(decoder->model)->synchronous;
+  while (!run->exhausted && run->n_busy < decoder->n_slot) {
+    SS_TRY(take_prompts(run, here ? PREFILL_TOKENS_HOST : PREFILL_TOKENS_DEVICE));
+    decode_batch *prompts = &decoder->prompts;
+    if (prompts->n_row == 0)
       break;
-    SS_TRY(decode_slot_start(&decoder->slots[s], &request, vocabulary_span_tokens(decoder->vocabulary),
-                             &decoder->policy, decoder->arm, &decoder->options, decoder->slot_rows, error));
-    SS_TRY(add_prompt(decoder, s, error));
-    statistics->prefill_tokens += request.n_prompt;
-    if (decoder->n_row >= PREFILL_TOKENS)
-      break;
+    gpt_inference_batch batch = decode_batch_inference(prompts);
+    ss_tensor logits;
+    SS_TRY(gpt_infer_logits(decoder->model, decoder->cache, &batch, &logits, run->error));
+    SS_TRY(run->engine->ops->choose(run->engine, logits, prompts->logit_slots, prompts->n_logit_row,
+                                    run->error));
   }
+  return SS_OK;
+}
+
+// Hands out what had finished at the end of `round`.
+static ss_status collect(decode_run *run, int64_t round) {
+  decoder *decoder = run->decoder;
+  const ss_sequence_status *status = NULL;
+  SS_TRY(run->engine->ops->wait_status(run->engine, (int32_t)(round % SS_N_STATUS), &status, run->error));
+  for (int64_t s = 0; s < decoder->n_slot; ++s) {
+    decode_slot *slot = &decoder->slots[s];
+    if (!slot->busy || slot->started > round || status[s].active)
+      continue;
+    SS_TRY(run->engine->ops->result(run->engine, s, run->error));
+    SS_TRY(deliver(run, slot));
+  }
+  return SS_OK;
+}
+
+static int32_t stamp_of(int64_t round, int which) {
+  return (int32_t)(round % SS_N_STATUS) * STAMPS + which;
+}
+
+static ss_status stamp(decode_run *run, int which) {
+  SS_OP(gpt_device(run->decoder->model), run->error, stamp, stamp_of(run->round, which));
+  return SS_OK;
+}
+
+// What the device spent on a round that is over.
+static ss_status add_device_seconds(decode_run *run, int64_t round, double *prefill, double *decode) {
+  ss_device *device = gpt_device(run->decoder->model);
+  double seconds = 0;
+  SS_OP(device, run->error, stamp_seconds, stamp_of(round, STAMP_PREFILL), stamp_of(round, STAMP_DECODE),
+        &seconds);
+  *prefill += seconds;
+  SS_OP(device, run->error, stamp_seconds, stamp_of(round, STAMP_DECODE), stamp_of(round, STAMP_END),
+        &seconds);
+  *decode += seconds;
+  return SS_OK;
+}
+
+// The host does its part between the device's: wall time, without the caller's.
+static ss_status run_in_turns(decode_run *run) {
+  decode_statistics *statistics = run->statistics;
+  const decode_engine_ops *ops = run->engine->ops;
+  for (;; ++run->round) {
+    double start = ss_seconds();
+    run->outside_seconds = 0;
+    SS_TRY(refill(run));
+    double filled = ss_seconds();
+    statistics->prefill_seconds += filled - start - run->outside_seconds;
+    if (run->n_busy == 0)
+      return SS_OK;
+    run->outside_seconds = 0;
+    SS_TRY(ops->run(run->engine, ops->burst, run->error));
+    statistics->steps += ops->burst;
+    SS_TRY(ops->take_status(run->engine, (int32_t)(run->round % SS_N_STATUS), run->error));
+    if (run->round >= ops->lag)
+      SS_TRY(collect(run, run->round - ops->lag));
+    statistics->decode_seconds += ss_seconds() - filled - run->outside_seconds;
+  }
+}
+
+// The device is given the next round before the host looks at the last one's end: it never waits.
+static ss_status run_ahead(decode_run *run) {
+  decode_statistics *statistics = run->statistics;
+  const decode_engine_ops *ops = run->engine->ops;
+  double start = ss_seconds(), prefill = 0, decode = 0;
+  for (;; ++run->round) {
+    SS_TRY(stamp(run, STAMP_PREFILL));
+    SS_TRY(refill(run));
+    if (run->n_busy == 0)
+      break;
+    SS_TRY(stamp(run, STAMP_DECODE));
+    SS_TRY(ops->run(run->engine, ops->burst, run->error));
+    SS_TRY(stamp(run, STAMP_END));
+    statistics->steps += ops->burst;
+    SS_TRY(ops->take_status(run->engine, (int32_t)(run->round % SS_N_STATUS), run->error));
+    if (run->round < ops->lag)
+      continue;
+    SS_TRY(collect(run, run->round - ops->lag));
+    SS_TRY(add_device_seconds(run, run->round - ops->lag, &prefill, &decode));
+  }
+  double wall = ss_seconds() - start;
+  statistics->prefill_seconds += prefill;
+  statistics->decode_seconds += wall - prefill;
+  statistics->host_seconds += wall - prefill - decode;
   return SS_OK;
 }
 
 ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, void *user,
                       decode_statistics *statistics, ss_error *error) {
-  bool exhausted = false;
-  for (int64_t s = 0; s < decoder->options.max_batch; ++s)
-    decoder->slots[s].active = false;
+  SS_TRY(make_engine(decoder, error));
+  for (int64_t s = 0; s < decoder->n_slot; ++s)
+    decoder->slots[s].busy = false;
+  decode_engine *engine = decoder->engine;
   int64_t attended_before = statistics->decode_attended_rows;
-  for (;;) {
-    // New sequences first: they join the others' decoding at once.
-    double start = ss_seconds(), outside = 0;
-    SS_TRY(refill(decoder, source, user, &exhausted, statistics, &outside, error));
-    bool prefill = decoder->n_logit_row > 0;
-    if (!prefill) {
-      clear_batch(decoder);
-      for (int64_t s = 0; s < decoder->options.max_batch; ++s)
-        if (decoder->slots[s].active)
-          SS_TRY(add_token(decoder, s, error));
-      if (decoder->n_logit_row == 0)
-        break;
-      ++statistics->steps;
-    }
-    double planned = ss_seconds();
-    SS_TRY(run_batch(decoder, error));
-    double ran = ss_seconds(), sink_seconds = 0;
-    SS_TRY(advance(decoder, sink, user, statistics, &sink_seconds, error));
-    double end = ss_seconds();
-    // The caller's time (reading prompts, scoring results) is not the decoder's.
-    double host = planned - start - outside + end - ran - sink_seconds;
-    statistics->host_seconds += host;
-    *(prefill ? &statistics->prefill_seconds : &statistics->decode_seconds) += host + ran - planned;
-  }
+  engine->host_seconds = 0;
+  decode_run run = {.decoder = decoder,
+                    .engine = engine,
+                    .source = source,
+                    .sink = sink,
+                    .user = user,
+                    .statistics = statistics,
+                    .error = error};
+  SS_TRY(engine->ops->asynchronous ? run_ahead(&run) : run_in_turns(&run));
+  statistics->host_seconds += engine->host_seconds;
   statistics->kv_bytes_read += (statistics->decode_attended_rows - attended_before) *
                                gpt_cache_bytes_per_row(decoder->cache);
   return SS_OK;

@@ -11,7 +11,7 @@
 #include "data/render.h"
 #include "data/vocabulary.h"
 #include "model/gpt.h"
-#include "span/span_core.h"
+#include "span/sequence.h"
 
 // What is read at each generated token. The span-trained model's controls keep the emitted tokens and change the set.
 typedef enum {
@@ -23,8 +23,10 @@ typedef enum {
   DECODE_REPLAY    // every gold token is forced: equal work for measuring
 } decode_control;
 
+typedef enum { DECODE_ENGINE_AUTO, DECODE_ENGINE_HOST, DECODE_ENGINE_DEVICE } decode_engine_choice;
+
 typedef struct {
-  int64_t max_batch;   // slots
+  int64_t max_batch;   // slots; 0: 32 on the CPU, on a GPU up to 256, as many as fit
   int64_t max_tokens;  // generated tokens an example; 0: up to n_positions
   double temperature;  // 0: greedy
   int64_t top_k;       // 0: all
@@ -32,6 +34,7 @@ typedef struct {
   int64_t seed;
   bool constrain;
   int control;      // decode_control
+  int engine;       // decode_engine_choice: who tracks, samples and plans
   int64_t n_sink;   // DECODE_WINDOW
   bool trace_rows;  // keep attended rows of every generated token
 } decode_options;
@@ -48,7 +51,11 @@ typedef struct {
   int32_t n_gold;
 } decode_request;
 
-typedef enum { DECODE_STOP_EOS, DECODE_STOP_LENGTH, DECODE_STOP_ANCHORS } decode_stop;
+typedef enum {
+  DECODE_STOP_EOS = SPAN_STOP_EOS,
+  DECODE_STOP_LENGTH = SPAN_STOP_LENGTH,
+  DECODE_STOP_ANCHORS = SPAN_STOP_ANCHORS
+} decode_stop;
 
 typedef struct {
   int64_t index;
@@ -65,11 +72,12 @@ typedef struct {
   double log_probability;  // sum over generated tokens (of the sampled distribution before truncation)
 } decode_result;
 
-// Totals of a run: what was measured, with tracking and planning inside.
-// Zero-initialise; runs add up.
+// Totals of a run: what was measured, with tracking and planning inside. With the device's engine, which never waits for
+// the host, decode_seconds is all of the run's time but the prefills'. Zero-initialise; runs add up.
 typedef struct {
-  double prefill_seconds, decode_seconds,
-      host_seconds;  // host: tracking, ranges, sampling (a part of the others)
+  double prefill_seconds, decode_seconds;
+  double
+      host_seconds;  // a part of the others. The host's engine: tracking, ranges, sampling; the device's: the device idle
   int64_t prefill_tokens, generated_tokens, steps;
   int64_t prefill_attended_rows, decode_attended_rows;
   int64_t kv_bytes_read;  // decode: attended rows x bytes a row
@@ -78,11 +86,17 @@ typedef struct {
 
 typedef struct decoder decoder;
 
-// `arm` decides headers and mask; `policy` the span arm's ranges. slot_rows <= n_positions.
+// `arm` decides headers and mask; `policy` the span arm's ranges. slot_rows <= n_positions. The KV cache is allocated;
+// what does not fit is an error that names how many sequences would.
 ss_status decoder_create(decoder **out, gpt *model, const vocabulary *vocabulary, arm arm,
                          const span_policy *policy, const decode_options *options, int64_t slot_rows,
                          ss_error *error);
 void decoder_free(decoder *decoder);
+
+// Which engine serves, slots and cache: "device engine, 256 slots of 1024 rows, KV cache 9.66 GB"; the engine is known
+// once decoder_run has begun. Valid as long as the decoder.
+const char *decoder_description(const decoder *decoder);
+int64_t decoder_slots(const decoder *decoder);
 
 // Next request into *request; *done when there are none. The prompt must stay valid until its result came back.
 typedef ss_status (*decode_source)(void *user, decode_request *request, bool *done, ss_error *error);

@@ -1,25 +1,23 @@
-// One sequence being decoded: its tokens, tracker, forced tokens and counts. Private to the decoder.
+// One sequence being decoded, on the host: its request, its storage and its counts. Private to the decoder.
 #ifndef SELFSPAN_INFER_SLOT_H
 #define SELFSPAN_INFER_SLOT_H
 
 #include "common/random.h"
 #include "infer/decoder.h"
+#include "span/sequence.h"
 
 typedef struct {
-  bool active;
+  bool busy;
   decode_request request;
-  int32_t *tokens;  // [slot_rows]
-  int32_t *rows;    // [slot_rows], by generated token
-  int32_t limit;    // rows at which the sequence is stopped
-  span_tracker tracker;
-  span_segment *segments;
-  int32_t *references;
-  ss_random random;
-  int64_t attended_rows, prefill_rows;
-  double log_probability;
-  int32_t gold_next;    // the next gold token to force
-  bool in_gold_header;  // oracle: forcing until `<:>` or `<eos>`
-  int32_t next_rows;    // |V| of the query whose logits come next
+  span_sequence sequence;  // where the device decodes, as the prompt left it until the result is read
+  int32_t *tokens;         // [slot_rows]
+  int32_t *rows;           // [slot_rows], by generated token
+  span_segment *segments;  // [n_anchor]
+  int32_t *references;     // [slot_rows]
+  ss_random random;        // of sampling
+  uint64_t control_seed;
+  int64_t prefill_rows;  // attended by the prompt's queries but for the last
+  int64_t started;       // the round in which it was
 } decode_slot;
 
 ss_status decode_slot_create(decode_slot *slot, int64_t slot_rows, int32_t n_anchor, ss_error *error);
@@ -30,11 +28,7 @@ ss_status decode_slot_start(decode_slot *slot, const decode_request *request, co
                             const span_policy *policy, arm arm, const decode_options *options,
                             int64_t slot_rows, ss_error *error);
 
-// The token that gold forces next, or -1 when the model is free to choose.
-int32_t decode_slot_forced(decode_slot *slot, int control);
-
-// Appends a generated token. *finished is set at <eos>, at the length limit, or when anchors ran out.
-void decode_slot_push(decode_slot *slot, int32_t token, double log_probability, bool *finished,
-                      decode_stop *stop);
+// The control that replaces visible sets (span_control), or -1.
+int32_t decode_replacement(int control);
 
 #endif

@@ -133,6 +133,7 @@ typedef struct gpt_cache gpt_cache;
 ss_status gpt_cache_create(gpt_cache **out, gpt *model, int64_t n_slot, int64_t slot_rows, ss_error *error);
 void gpt_cache_free(gpt_cache *cache);
 int64_t gpt_cache_bytes_per_row(const gpt_cache *cache);  // K and V, all layers
+int64_t gpt_cache_row_bytes(const gpt *model);            // the same before there is a cache
 // Overwrites cache rows with a value (NaN poisoning in tests).
 ss_status gpt_cache_fill(gpt_cache *cache, int64_t first_row, int64_t n_row, float value, ss_error *error);
 

@@ -31,9 +31,13 @@ void gpt_cache_free(gpt_cache *cache) {
   free(cache);
 }
 
+int64_t gpt_cache_row_bytes(const gpt *model) {
+  return 2 * model->config.n_layer * gpt_kv_width(&model->config) *
+         (int64_t)ss_dtype_size(model->device->compute);
+}
+
 int64_t gpt_cache_bytes_per_row(const gpt_cache *cache) {
-  const gpt_config *config = &cache->model->config;
-  return 2 * config->n_layer * gpt_kv_width(config) * (int64_t)ss_dtype_size(cache->model->device->compute);
+  return gpt_cache_row_bytes(cache->model);
 }
 
 ss_tensor gpt_cache_slab(const gpt_cache *cache, int64_t layer, int64_t which) {
