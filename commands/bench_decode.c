@@ -1,6 +1,7 @@
 // selfspan bench decode: decoding steps over a long context, dense and at a visible fraction, on random weights.
-// Planning, attention, the rest of the model and greedy sampling are all inside the measured step. Beside each step
-// stand its floor (bytes over the measured copy rate, or FLOPs over the measured rate of products) and its parts.
+// Planning, attention, the rest of the model and greedy sampling are all inside the measured step, which a device that
+// can takes without the host. Beside each step stand its floor (bytes over the measured copy rate, or FLOPs over the
+// measured rate of products) and its parts. With --replay: derivations of a dataset, their gold tokens forced.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,83 +11,11 @@
 #include "commands/bench_decode.h"
 #include "commands/device_options.h"
 #include "common/cli.h"
-#include "common/table.h"
 #include "model/gpt.h"
 
-// What every arm's step has in common.
-typedef struct {
-  double weight_bytes, weight_flops;  // read once; of all sequences' products
-  double logit_bytes;                 // written
-  double kv_row_bytes;                // K and V of a row, all layers
-  double attention_flops;             // of a key row, all layers
-} step_costs;
-
-// Matrix products read every parameter but the table of positions once; the tied embedding is the classifier's matrix.
-static step_costs count_costs(const decode_work *work) {
-  const gpt_config *config = &work->options->model;
-  const gpt_parameter *table = gpt_parameter_table(work->model);
-  double batch = (double)work->options->batch;
-  step_costs costs = {.logit_bytes = batch * (double)config->vocab_size * sizeof(float),
-                      .kv_row_bytes = (double)gpt_cache_bytes_per_row(work->cache),
-                      .attention_flops = 4.0 * (double)config->n_layer * (double)config->n_embd};
-  for (int32_t k = 0; k < gpt_n_parameter_tensor(work->model); ++k) {
-    double count = (double)table[k].rows * (double)table[k].cols;
-    if (strcmp(table[k].name, "wpe") == 0)
-      continue;
-    costs.weight_bytes += count * (double)ss_dtype_size(work->device->compute);
-    costs.weight_flops += table[k].rows > 1 ? 2 * batch * count : 0;
-  }
-  return costs;
-}
-
-// The host's share: where the device runs beside it, what a step takes longer than the device's part; on the CPU, which
-// does both, planning and sampling.
-static json_t *step_json(const decode_work *work, const decode_timings *timings, const step_costs *costs,
-                         const bench_ceiling *rates) {
-  double rows = decode_mean_rows(work), kv_bytes = rows * costs->kv_row_bytes;
-  double bytes = costs->weight_bytes + kv_bytes + costs->logit_bytes;
-  double flops = costs->weight_flops + rows * costs->attention_flops;
-  double by_bytes = bytes / rates->copy_bytes, by_flops = flops / rates->gemm_flops;
-  double floor_seconds = by_bytes > by_flops ? by_bytes : by_flops, step = timings->step.median;
-  bool synchronous = work->device->synchronous;
-  double host = synchronous ? timings->plan.median + timings->sample.median : step - timings->device.median;
-  return json_pack("{s:f, s:f, s:f, s:f, s:{s:f, s:f, s:f, s:s}, s:f, s:f, s:o, s:o?, s:o?, s:o?, s:o, s:o}",
-                   "rows_per_token", rows / (double)work->options->batch, "tokens_per_second",
-                   (double)work->options->batch / step, "kv_bytes_per_step", kv_bytes,
-                   "kv_gigabytes_per_second", kv_bytes / step * 1e-9, "floor", "bytes", bytes, "flops", flops,
-                   "seconds", floor_seconds, "bound", by_bytes > by_flops ? "copy rate" : "product rate",
-                   "percent_of_ceiling", 100 * floor_seconds / step, "host_share", host / step, "timing",
-                   bench_timing_json(&timings->step), "device_timing",
-                   synchronous ? NULL : bench_timing_json(&timings->device), "enqueue",
-                   synchronous ? NULL : bench_timing_json(&timings->enqueue), "download",
-                   synchronous ? NULL : bench_timing_json(&timings->download), "plan",
-                   bench_timing_json(&timings->plan), "sample", bench_timing_json(&timings->sample));
-}
-
-static ss_status measure(decode_work *work, decode_arm arm, const bench_ceiling *rates, json_t **report,
-                         ss_error *error) {
-  static const char *const engines[] = {"selfspan dense", "selfspan mixed", "selfspan span"};
-  const decode_bench_options *o = work->options;
-  decode_timings timings = {0};
-  decode_make_views(work, arm);
-  SS_TRY(decode_time_steps(work, &timings, error));
-  SS_TRY(decode_time_parts(work, &timings, error));
-  SS_TRY(decode_check(work, error));
-  step_costs costs = count_costs(work);
-  double layer_bytes = timings.attention_rows * costs.kv_row_bytes / (double)o->model.n_layer;
-  double rate = layer_bytes / timings.attention.median;
-  *report = json_pack("{s:s, s:f, s:I}", "engine", engines[arm], "visible",
-                      (double)work->listed_rows / (double)(o->batch * o->context), "visible_rows",
-                      (json_int_t)(arm == DECODE_ARM_SPAN ? o->visible_rows : work->listed_rows / o->batch));
-  json_t *step = step_json(work, &timings, &costs, rates);
-  json_object_update(*report, step);
-  json_decref(step);
-  json_object_set_new(*report, "attention",
-                      json_pack("{s:o, s:f, s:f, s:f}", "timing", bench_timing_json(&timings.attention),
-                                "kv_bytes", layer_bytes, "kv_gigabytes_per_second", rate * 1e-9,
-                                "percent_of_copy", 100 * rate / rates->copy_bytes));
-  return SS_OK;
-}
+#define HOST_STEPS 10  // of the host's way beside the device's own
+#define DEFAULT_BATCH 8
+#define UNSET INT64_MIN
 
 // CPU: Hugging Face generate. CUDA: PyTorch, compiled, over as many rows as the dense arm's steps read on average.
 static ss_status run_peer(const char *python, const decode_bench_options *o, const device_options *on,
@@ -109,106 +38,99 @@ static ss_status run_peer(const char *python, const decode_bench_options *o, con
                     report, error);
 }
 
-// A cell with a number that a report may lack: `scale` times the number under `name` in `object`.
-static void number_cell(ss_table *table, const char *format, double scale, const json_t *object,
-                        const char *name, ss_error *error) {
-  const json_t *value = json_object_get(object, name);
-  char text[32] = "-";
-  if (json_is_number(value))
-    snprintf(text, sizeof text, format, scale * json_number_value(value));
-  ss_table_cell(table, error, "%s", text);
-}
+// --- arms ---
+typedef struct {
+  decode_arm arm;
+  int64_t run_length;  // what the views are made of
+  bool host;           // beside steps on the device: the host's way too
+  char name[48];
+} arm_plan;
 
-static ss_status print_steps(const json_t *reports, ss_error *error) {
-  static const char *const columns[11] = {"engine",       "rows/token", "tokens/s",  "ms/step (median)",
-                                          "p10",          "p90",        "device ms", "KV GB/s",
-                                          "% of ceiling", "host %",     "x dense"};
-  ss_table *table = NULL;
-  SS_TRY(ss_table_create(&table, columns, 11, error));
-  double dense = json_number_value(json_object_get(json_array_get(reports, 0), "tokens_per_second"));
-  size_t index;
-  json_t *report;
-  json_array_foreach((json_t *)reports, index, report) {
-    const json_t *timing = json_object_get(report, "timing");
-    ss_table_row(table, error);
-    ss_table_cell(table, error, "%s", json_string_value(json_object_get(report, "engine")));
-    number_cell(table, "%.0f", 1, report, "rows_per_token", error);
-    number_cell(table, "%.1f", 1, report, "tokens_per_second", error);
-    number_cell(table, "%.3f", 1e3, timing, "median_seconds", error);
-    number_cell(table, "%.3f", 1e3, timing, "p10_seconds", error);
-    number_cell(table, "%.3f", 1e3, timing, "p90_seconds", error);
-    number_cell(table, "%.3f", 1e3, json_object_get(report, "device_timing"), "median_seconds", error);
-    number_cell(table, "%.1f", 1, report, "kv_gigabytes_per_second", error);
-    number_cell(table, "%.1f", 1, report, "percent_of_ceiling", error);
-    number_cell(table, "%.1f", 100, report, "host_share", error);
-    number_cell(table, "%.2f", 1 / dense, report, "tokens_per_second", error);
+// Dense first: the others are compared with it. The host's way is measured for it and for the first run length.
+static int list_arms(const decode_bench_options *o, arm_plan plans[DECODE_RUN_LENGTHS_MOST + 2]) {
+  int n = 0;
+  plans[n++] = (arm_plan){DECODE_ARM_DENSE, o->run_lengths[0], true, "dense"};
+  if (o->mixed)
+    plans[n++] = (arm_plan){DECODE_ARM_MIXED, o->run_lengths[0], false, "mixed"};
+  for (int k = 0; k < o->n_run_length; ++k) {
+    arm_plan *plan = &plans[n++];
+    *plan = (arm_plan){DECODE_ARM_SPAN, o->run_lengths[k], k == 0, "span"};
+    if (o->n_run_length > 1)
+      snprintf(plan->name, sizeof plan->name, "span, runs of %lld", (long long)o->run_lengths[k]);
   }
-  ss_table_print(table, stdout);
-  ss_table_free(table);
-  return error->status;
+  return n;
 }
 
-static ss_status print_parts(const json_t *reports, ss_error *error) {
-  static const char *const columns[9] = {"apart from the step",
-                                         "attention ms a layer",
-                                         "KV GB/s",
-                                         "% of copy",
-                                         "floor ms",
-                                         "plan, upload ms",
-                                         "enqueue",
-                                         "download",
-                                         "sample"};
-  ss_table *table = NULL;
-  SS_TRY(ss_table_create(&table, columns, 9, error));
-  size_t index;
-  json_t *report;
-  json_array_foreach((json_t *)reports, index, report) {
-    const json_t *attention = json_object_get(report, "attention");
-    if (attention == NULL)
-      continue;
-    const json_t *name = json_object_get(attention, "engine");
-    ss_table_row(table, error);
-    ss_table_cell(table, error, "%s", json_string_value(name ? name : json_object_get(report, "engine")));
-    number_cell(table, "%.4f", 1e3, json_object_get(attention, "timing"), "median_seconds", error);
-    number_cell(table, "%.0f", 1, attention, "kv_gigabytes_per_second", error);
-    number_cell(table, "%.1f", 1, attention, "percent_of_copy", error);
-    number_cell(table, "%.3f", 1e3, json_object_get(report, "floor"), "seconds", error);
-    number_cell(table, "%.3f", 1e3, json_object_get(report, "plan"), "median_seconds", error);
-    number_cell(table, "%.3f", 1e3, json_object_get(report, "enqueue"), "median_seconds", error);
-    number_cell(table, "%.3f", 1e3, json_object_get(report, "download"), "median_seconds", error);
-    number_cell(table, "%.3f", 1e3, json_object_get(report, "sample"), "median_seconds", error);
+static int64_t visible_rows(const decode_work *work, const arm_plan *plan) {
+  const decode_bench_options *o = work->options;
+  return plan->arm == DECODE_ARM_SPAN ? o->visible_rows : work->listed_rows / o->batch;
+}
+
+// Steps that the host plans and samples. Where the device takes them alone, a few are enough.
+static ss_status measure_host(decode_work *work, const arm_plan *plan, const bench_ceiling *rates,
+                              json_t *reports, ss_error *error) {
+  const decode_bench_options *o = work->options;
+  bool beside = work->device->ops->sequences != NULL;
+  decode_bench_options fewer = *o;
+  if (beside && fewer.steps > HOST_STEPS)
+    fewer.steps = HOST_STEPS;
+  char engine[80];
+  snprintf(engine, sizeof engine, "selfspan %s%s", plan->name, beside ? " (host path)" : "");
+  decode_timings timings = {0};
+  work->options = &fewer;
+  ss_status status = decode_time_steps(work, &timings, error);
+  if (status == SS_OK)
+    status = decode_time_parts(work, &timings, error);
+  if (status == SS_OK && !beside)
+    status = decode_check(work, error);
+  if (status == SS_OK)
+    json_array_append_new(reports, decode_host_json(work, engine, visible_rows(work, plan),
+                                                    plan->arm == DECODE_ARM_DENSE ? 0 : plan->run_length,
+                                                    &timings, rates));
+  work->options = o;
+  return status;
+}
+
+static ss_status measure_resident(decode_work *work, const arm_plan *plan, const bench_ceiling *rates,
+                                  json_t *reports, ss_error *error) {
+  char engine[80];
+  snprintf(engine, sizeof engine, "selfspan %s", plan->name);
+  decode_resident_timings timings = {0};
+  SS_TRY(decode_measure_resident(work, &timings, error));
+  json_array_append_new(reports, decode_resident_json(work, engine, visible_rows(work, plan),
+                                                      plan->arm == DECODE_ARM_DENSE ? 0 : plan->run_length,
+                                                      &timings, rates));
+  return SS_OK;
+}
+
+static ss_status measure_arms(decode_work *work, const bench_ceiling *rates, json_t *reports,
+                              ss_error *error) {
+  const decode_bench_options *o = work->options;
+  bool resident = work->device->ops->sequences != NULL;
+  arm_plan plans[DECODE_RUN_LENGTHS_MOST + 2];
+  int n = list_arms(o, plans);
+  json_t *beside = json_array();
+  ss_status status = SS_OK;
+  for (int k = 0; k < n && status == SS_OK; ++k) {
+    // The checks leave NaN in the rows that an arm does not select.
+    if (k > 0)
+      status = decode_fill_cache(work, error);
+    decode_make_views(work, plans[k].arm, plans[k].run_length);
+    if (status == SS_OK && (!resident || plans[k].host))
+      status = measure_host(work, &plans[k], rates, resident ? beside : reports, error);
+    if (status == SS_OK && resident)
+      status = measure_resident(work, &plans[k], rates, reports, error);
   }
-  ss_table_print(table, stdout);
-  ss_table_free(table);
-  return error->status;
-}
-
-static ss_status print_report(const json_t *all, const decode_bench_options *o, ss_error *error) {
-  const json_t *reports = json_object_get(all, "results");
-  printf("decode step, %lld layers, %lld wide, %lld heads, batch %lld, context %lld rows, runs of %lld, %s "
-         "cache\n%s\n",
-         (long long)o->model.n_layer, (long long)o->model.n_embd, (long long)o->model.n_head,
-         (long long)o->batch, (long long)o->context, (long long)o->run_length,
-         json_string_value(json_object_get(all, "cache_dtype")),
-         json_string_value(json_object_get(all, "device")));
-  SS_TRY(print_steps(reports, error));
-  printf("\n");
-  SS_TRY(print_parts(reports, error));
-  printf("\nceiling: the step at its floor (above 100%%: weights or rows stay in caches, or reading is "
-         "faster than "
-         "copying); %.2f MB of weights, %.0f bytes of cache a row; copy %.1f GB/s, products %.2f TFLOP/s\n",
-         1e-6 * json_number_value(json_object_get(all, "weight_bytes")),
-         json_number_value(json_object_get(all, "kv_bytes_per_row")),
-         1e-9 * json_number_value(json_object_get(all, "copy_bytes_per_second")),
-         1e-12 * json_number_value(json_object_get(all, "gemm_flops_per_second")));
-  return error->status;
+  json_array_extend(reports, beside);
+  json_decref(beside);
+  return status;
 }
 
 static ss_status run_all(const decode_bench_options *options, ss_device *device, json_t *all,
                          ss_error *error) {
   decode_work work = {.options = options, .device = device};
   bench_ceiling rates;
-  json_t *reports = json_array(), *report = NULL;
+  json_t *reports = json_array();
   ss_status status = bench_measure_ceiling(device, &rates, error);
   if (status == SS_OK)
     status = gpt_create(&work.model, device, &options->model, false, error);
@@ -216,17 +138,10 @@ static ss_status run_all(const decode_bench_options *options, ss_device *device,
     status = gpt_initialize(work.model, 1, error);
   if (status == SS_OK)
     status = decode_work_create(&work, error);
-  // The checks leave NaN in the rows that an arm does not select: the arm that reads the fewest comes last.
-  const decode_arm arms[3] = {DECODE_ARM_DENSE, DECODE_ARM_MIXED, DECODE_ARM_SPAN};
-  for (int k = 0; k < 3 && status == SS_OK; ++k) {
-    if (arms[k] == DECODE_ARM_MIXED && !options->mixed)
-      continue;
-    status = measure(&work, arms[k], &rates, &report, error);
-    if (status == SS_OK)
-      json_array_append_new(reports, report);
-  }
+  if (status == SS_OK)
+    status = measure_arms(&work, &rates, reports, error);
   if (status == SS_OK) {
-    step_costs costs = count_costs(&work);
+    decode_costs costs = decode_count_costs(work.model, options->batch);
     json_t *about = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "device", device->description,
                               "cache_dtype", device->compute == SS_BF16 ? "bf16" : "fp32", "parameters",
                               (json_int_t)gpt_n_parameter(work.model), "weight_bytes", costs.weight_bytes,
@@ -241,9 +156,34 @@ static ss_status run_all(const decode_bench_options *options, ss_device *device,
   return status;
 }
 
+// --- options ---
+static ss_status parse_run_lengths(const char *text, decode_bench_options *o, ss_error *error) {
+  const char *rest = text;
+  while (o->n_run_length == 0 || *rest != '\0') {
+    size_t length = strcspn(rest, ",");
+    char one[24];
+    if (o->n_run_length == DECODE_RUN_LENGTHS_MOST || length >= sizeof one)
+      return ss_fail(error, SS_ERROR_USAGE, "--run-length %s: up to %d lengths, separated by commas", text,
+                     DECODE_RUN_LENGTHS_MOST);
+    snprintf(one, sizeof one, "%.*s", (int)length, rest);
+    SS_TRY(ss_parse_int(one, 1, INT32_MAX, &o->run_lengths[o->n_run_length++], "--run-length", error));
+    rest += length + (rest[length] == ',');
+  }
+  return SS_OK;
+}
+
+static ss_status check_block(const gpt_config *m, ss_error *error) {
+  if (m->n_kv_head != m->n_head || m->n_ff != 4 * m->n_embd || m->norm != SS_NORM_LAYER ||
+      m->position != GPT_POSITION_LEARNED || m->activation != SS_ACTIVATION_GELU || !m->bias)
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "--peer measures GPT-2's block; leave other model keys than n_layer, "
+                   "n_embd, n_head, vocab_size and n_positions out");
+  return SS_OK;
+}
+
 static ss_status check_options(decode_bench_options *o, const char *peer, ss_error *error) {
-  if (o->batch < 1 || o->context < 1 || o->run_length < 1 || o->steps < 1 || o->warmup < 0)
-    return ss_fail(error, SS_ERROR_USAGE, "--batch, --context, --run-length and --steps must be positive");
+  if (o->batch < 1 || o->context < 1 || o->steps < 1 || o->warmup < 0)
+    return ss_fail(error, SS_ERROR_USAGE, "--batch, --context and --steps must be positive");
   if (o->visible_rows != 0 && !isnan(o->visible))
     return ss_fail(error, SS_ERROR_USAGE, "--visible and --visible-rows say the same; give one of them");
   if (o->visible_rows == 0) {
@@ -261,31 +201,57 @@ static ss_status check_options(decode_bench_options *o, const char *peer, ss_err
     return ss_fail(error, SS_ERROR_LIMIT, "context %lld + %lld steps do not fit model.n_positions %lld",
                    (long long)o->context, (long long)(o->warmup + o->steps), (long long)o->model.n_positions);
   SS_TRY(gpt_config_resolve(&o->model, error));
-  const gpt_config *m = &o->model;
-  if (peer != NULL &&
-      (m->n_kv_head != m->n_head || m->n_ff != 4 * m->n_embd || m->norm != SS_NORM_LAYER ||
-       m->position != GPT_POSITION_LEARNED || m->activation != SS_ACTIVATION_GELU || !m->bias))
-    return ss_fail(error, SS_ERROR_USAGE,
-                   "--peer measures GPT-2's block; leave other model keys than n_layer, "
-                   "n_embd, n_head, vocab_size and n_positions out");
-  return SS_OK;
+  return peer == NULL ? SS_OK : check_block(&o->model, error);
+}
+
+// --- the command ---
+static ss_status run_steps(decode_bench_options *options, const device_options *on, const char *peer_python,
+                           bool json, ss_error *error) {
+  SS_TRY(check_options(options, peer_python, error));
+  ss_device *device = NULL;
+  SS_TRY(device_options_open(&device, on, error));
+  json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "device", device->description, "batch",
+                          (json_int_t)options->batch, "context", (json_int_t)options->context, "run_length",
+                          (json_int_t)options->run_lengths[0], "steps", (json_int_t)options->steps, "warmup",
+                          (json_int_t)options->warmup);
+  ss_status status = run_all(options, device, all, error);
+  ss_device_close(device);
+  bool measured = status == SS_OK;
+  if (measured && peer_python != NULL) {
+    json_t *peer = NULL;
+    status = run_peer(peer_python, options, on, &peer, error);
+    if (status == SS_OK)
+      json_array_append_new(json_object_get(all, "results"), peer);
+  }
+  // Our figures are printed though the peer failed.
+  ss_error printing = {0};
+  if (measured && json) {
+    json_dumpf(all, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    putchar('\n');
+  } else if (measured) {
+    ss_status printed = decode_print(all, options, &printing);
+    if (status == SS_OK && printed != SS_OK)
+      *error = printing, status = printed;
+  }
+  json_decref(all);
+  return status;
 }
 
 ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
-  decode_bench_options options =
-      {.batch = 8, .context = 2048, .run_length = 16, .steps = 64, .warmup = 8, .visible = NAN};
+  decode_bench_options options = {.batch = UNSET, .context = 2048, .steps = 64, .warmup = 8, .visible = NAN};
   device_options on = DEVICE_DEFAULTS;
-  const char *peer_python = NULL;
+  const char *peer_python = NULL, *run_lengths = "16";
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
   ss_string_list assignments = {0};
   const ss_option table[] =
-      {{"batch", SS_OPTION_INT, &options.batch, "N", "sequences (8)"},
+      {{"batch", SS_OPTION_INT, &options.batch, "N", "sequences (8; with --replay: the most that fit)"},
        {"context", SS_OPTION_INT, &options.context, "ROWS", "rows already in every cache slab (2048)"},
        {"visible", SS_OPTION_REAL, &options.visible, "F",
         "fraction of the context that the span arm reads (0.1)"},
        {"visible-rows", SS_OPTION_INT, &options.visible_rows, "N", "the same as a number of rows"},
-       {"run-length", SS_OPTION_INT, &options.run_length, "ROWS", "rows of a contiguous visible run (16)"},
+       {"run-length", SS_OPTION_STRING, &run_lengths, "ROWS,...",
+        "rows of a contiguous visible run; the span arm is measured for each (16)"},
        {"mixed", SS_OPTION_FLAG, &options.mixed, NULL, "also a batch of which half is dense"},
        {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
         "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
@@ -310,32 +276,8 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
   ss_status status = bench_parse(&line, argc, argv, &options.model, &assignments, &help, error);
   if (status != SS_OK || help)
     return status;
-  SS_TRY(check_options(&options, peer_python, error));
-  ss_device *device = NULL;
-  SS_TRY(device_options_open(&device, &on, error));
-  json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "device", device->description, "batch",
-                          (json_int_t)options.batch, "context", (json_int_t)options.context, "run_length",
-                          (json_int_t)options.run_length, "steps", (json_int_t)options.steps, "warmup",
-                          (json_int_t)options.warmup);
-  status = run_all(&options, device, all, error);
-  ss_device_close(device);
-  bool measured = status == SS_OK;
-  if (measured && peer_python != NULL) {
-    json_t *peer = NULL;
-    status = run_peer(peer_python, &options, &on, &peer, error);
-    if (status == SS_OK)
-      json_array_append_new(json_object_get(all, "results"), peer);
-  }
-  // Our figures are printed though the peer failed.
-  ss_error printing = {0};
-  if (measured && json) {
-    json_dumpf(all, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    putchar('\n');
-  } else if (measured) {
-    ss_status printed = print_report(all, &options, &printing);
-    if (status == SS_OK && printed != SS_OK)
-      *error = printing, status = printed;
-  }
-  json_decref(all);
-  return status;
+  SS_TRY(parse_run_lengths(run_lengths, &options, error));
+  if (options.batch == UNSET)
+    options.batch = DEFAULT_BATCH;
+  return run_steps(&options, &on, peer_python, json, error);
 }

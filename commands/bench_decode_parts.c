@@ -1,6 +1,5 @@
 // What `selfspan bench decode` measures apart from the step: planning with its uploads, the logits'
 // download, and one layer's attention.
-#include <math.h>
 #include <stdlib.h>
 
 #include "commands/bench_decode.h"
@@ -13,7 +12,8 @@ enum { REPEATS = 20, WARMUP = 3, SETS_MOST = 8, CALLS = 8 };
 
 typedef struct {
   decode_work *work;
-  ss_attention_plan *plan;
+  ss_attention_plan *own;         // made here
+  const ss_attention_plan *plan;  // that attention reads
   ss_attention_shape shape;
   int64_t n_row, q_cols, kv_cols;           // n_row: of a cache slab, as in the step
   int64_t n_set;                            // slabs of K and V: calls in a row read different ones
@@ -24,12 +24,11 @@ static ss_status allocate(decode_parts *parts, ss_error *error) {
   decode_work *work = parts->work;
   ss_device *device = work->device;
   const gpt_config *model = &work->options->model;
-  int64_t dim = model->n_embd / model->n_head, batch = work->options->batch;
-  parts->shape = (ss_attention_shape){(int32_t)model->n_head, (int32_t)model->n_kv_head, (int32_t)dim,
-                                      (float)(1 / sqrt((double)dim))};
+  int64_t batch = work->options->batch;
+  parts->shape = gpt_attention_shape(work->model);
   parts->n_row = batch * work->slot_rows;
   parts->q_cols = model->n_embd;
-  parts->kv_cols = model->n_kv_head * dim;
+  parts->kv_cols = model->n_kv_head * parts->shape.head_dim;
   size_t element = ss_dtype_size(device->compute), free_bytes = 0, total_bytes = 0;
   size_t set_bytes = 2 * (size_t)(parts->n_row * parts->kv_cols) * element;
   size_t q_bytes = (size_t)(batch * parts->q_cols) * element;
@@ -51,8 +50,8 @@ static void release(decode_parts *parts) {
   for (size_t k = 0; k < sizeof owned / sizeof *owned; ++k)
     if (owned[k] != NULL)
       device->ops->release(device, owned[k]);
-  if (parts->plan != NULL)
-    device->ops->attention_plan_free(device, parts->plan);
+  if (parts->own != NULL)
+    device->ops->attention_plan_free(device, parts->own);
 }
 
 // Random values, the same ones in pieces of up to 2^20: the first piece is made here, the others are its copies.
@@ -98,8 +97,9 @@ static ss_status attend(decode_parts *parts, int64_t index, ss_error *error) {
 static ss_status plan(decode_parts *parts, ss_error *error) {
   decode_work *work = parts->work;
   int64_t batch = work->options->batch;
-  SS_OP(work->device, error, attention_plan, &parts->plan, work->views, batch, work->ranges, work->n_range,
+  SS_OP(work->device, error, attention_plan, &parts->own, work->views, batch, work->ranges, work->n_range,
         parts->n_row, false);
+  parts->plan = parts->own;
   return SS_OK;
 }
 
@@ -159,15 +159,19 @@ static ss_status time_attention(decode_parts *parts, bench_timing *timing, ss_er
   return SS_OK;
 }
 
+// Queries and rows to attend over.
+static ss_status prepare(decode_parts *parts, ss_error *error) {
+  decode_work *work = parts->work;
+  SS_TRY(allocate(parts, error));
+  SS_TRY(fill(work->device, parts->data, 2 * parts->n_set * parts->n_row * parts->kv_cols, error));
+  return fill(work->device, parts->q, work->options->batch * parts->q_cols, error);
+}
+
 ss_status decode_time_parts(decode_work *work, decode_timings *timings, ss_error *error) {
   decode_parts parts = {.work = work};
   decode_set_step(work, work->options->warmup + work->options->steps / 2);
   timings->attention_rows = (double)(work->listed_rows + work->options->batch * (work->step + 1));
-  ss_status status = allocate(&parts, error);
-  if (status == SS_OK)
-    status = fill(work->device, parts.data, 2 * parts.n_set * parts.n_row * parts.kv_cols, error);
-  if (status == SS_OK)
-    status = fill(work->device, parts.q, work->options->batch * parts.q_cols, error);
+  ss_status status = prepare(&parts, error);
   if (status == SS_OK)
     status = plan(&parts, error);
   if (status == SS_OK)
@@ -178,6 +182,16 @@ ss_status decode_time_parts(decode_work *work, decode_timings *timings, ss_error
     status = time_attention(&parts, &timings->attention, error);
   if (status == SS_OK && !work->device->synchronous)
     status = time_download(&parts, &timings->download, error);
+  release(&parts);
+  return status;
+}
+
+ss_status decode_time_attention(decode_work *work, const ss_attention_plan *plan, bench_timing *timing,
+                                ss_error *error) {
+  decode_parts parts = {.work = work, .plan = plan};
+  ss_status status = prepare(&parts, error);
+  if (status == SS_OK)
+    status = time_attention(&parts, timing, error);
   release(&parts);
   return status;
 }

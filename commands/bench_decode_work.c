@@ -1,4 +1,5 @@
-// The step that `selfspan bench decode` times: views, a filled cache, one token for every sequence.
+// The step that `selfspan bench decode` times: views, a filled cache, one token for every sequence, planned and sampled
+// by the host.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 // --- the cache's content ---
 // Every slab as a prefill of random tokens leaves it: constants could run faster than real rows. On the CPU, where a
 // prefill takes long and values do not change the time, a constant.
-static ss_status fill_cache(decode_work *work, ss_error *error) {
+ss_status decode_fill_cache(decode_work *work, ss_error *error) {
   const decode_bench_options *o = work->options;
   if (work->device->synchronous)
     return gpt_cache_fill(work->cache, 0, o->batch * work->slot_rows, 0.03f, error);
@@ -44,8 +45,12 @@ static ss_status fill_cache(decode_work *work, ss_error *error) {
 
 ss_status decode_work_create(decode_work *work, ss_error *error) {
   const decode_bench_options *o = work->options;
-  int64_t runs = o->context / o->run_length + 2;
-  work->slot_rows = o->context + o->warmup + o->steps + 1;
+  int64_t runs = 0;
+  for (int k = 0; k < o->n_run_length; ++k) {
+    int64_t n = (o->visible_rows + o->run_lengths[k] - 1) / o->run_lengths[k];
+    runs = n > runs ? n : runs;
+  }
+  work->slot_rows = o->context + o->warmup + o->steps + 2;
   SS_TRY(ss_allocate(&work->tokens, o->batch, sizeof(int32_t), "tokens", error));
   SS_TRY(ss_allocate(&work->positions, o->batch, sizeof(int32_t), "positions", error));
   SS_TRY(ss_allocate(&work->cache_rows, o->batch, sizeof(int32_t), "cache rows", error));
@@ -61,7 +66,7 @@ ss_status decode_work_create(decode_work *work, ss_error *error) {
   // A part of the memory: more than its caches hold, and not long on the emulator.
   work->flush_bytes = total_bytes / 256 < FLUSH_BYTES ? total_bytes / 256 : FLUSH_BYTES;
   SS_OP(work->device, error, allocate, &work->flush, work->flush_bytes, "memory to empty the caches");
-  return fill_cache(work, error);
+  return decode_fill_cache(work, error);
 }
 
 void decode_work_free(decode_work *work) {
@@ -86,13 +91,13 @@ static void make_runs(decode_work *work, int64_t b) {
   const decode_bench_options *o = work->options;
   ss_attention_view *view = &work->views[b];
   ss_random random = ss_random_seed(2, (uint64_t)b);
-  int64_t n_run = (o->visible_rows + o->run_length - 1) / o->run_length;
+  int64_t n_run = (o->visible_rows + work->run_length - 1) / work->run_length;
   int64_t free_rows = o->context - o->visible_rows, row = 0, left = o->visible_rows;
   int32_t base = (int32_t)(b * work->slot_rows);
   for (int64_t k = 0; k < n_run; ++k) {
     int64_t most = 2 * free_rows / (n_run - k + 1);
     int64_t gap = ss_random_range(&random, most > 0 ? 1 : 0, most > 1 ? most : (most > 0 ? 1 : 0));
-    int64_t length = left < o->run_length ? left : o->run_length;
+    int64_t length = left < work->run_length ? left : work->run_length;
     row += gap;
     free_rows -= gap;
     span_append_range(work->ranges + view->range_first, &view->n_range, base + (int32_t)row,
@@ -103,8 +108,9 @@ static void make_runs(decode_work *work, int64_t b) {
 }
 
 // A dense sequence has no ranges: everything from its slot's first row.
-void decode_make_views(decode_work *work, decode_arm arm) {
+void decode_make_views(decode_work *work, decode_arm arm, int64_t run_length) {
   const decode_bench_options *o = work->options;
+  work->run_length = run_length;
   work->n_range = 0;
   work->listed_rows = 0;
   for (int64_t b = 0; b < o->batch; ++b) {
@@ -235,7 +241,7 @@ ss_status decode_time_steps(decode_work *work, decode_timings *timings, ss_error
 }
 
 // --- the check ---
-static ss_status poison(decode_work *work, ss_error *error) {
+ss_status decode_poison(decode_work *work, ss_error *error) {
   for (int64_t b = 0; b < work->options->batch; ++b) {
     const ss_attention_view *view = &work->views[b];
     int32_t row = (int32_t)(b * work->slot_rows);
@@ -250,23 +256,34 @@ static ss_status poison(decode_work *work, ss_error *error) {
   return SS_OK;
 }
 
+ss_status decode_first_step(decode_work *work, ss_error *error) {
+  restart(work);
+  return one_step(work, error);
+}
+
+ss_status decode_compare(decode_work *work, const float *clean, const float *poisoned, ss_error *error) {
+  int64_t n = work->options->batch * work->options->model.vocab_size;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!isfinite(clean[i]))
+      return ss_fail(error, SS_ERROR_NUMERIC, "logit %lld of a decoding step is not finite", (long long)i);
+    if (!(poisoned[i] == clean[i]))
+      return ss_fail(error, SS_ERROR_INTERNAL, "decoding read a row that was not selected");
+  }
+  return SS_OK;
+}
+
 ss_status decode_check(decode_work *work, ss_error *error) {
   int64_t n = work->options->batch * work->options->model.vocab_size;
   float *clean = NULL;
   SS_TRY(ss_allocate(&clean, n, sizeof *clean, "logits", error));
-  restart(work);
-  ss_status status = one_step(work, error);
+  ss_status status = decode_first_step(work, error);
   memcpy(clean, work->logits, (size_t)n * sizeof *clean);
   if (status == SS_OK)
-    status = poison(work, error);
-  restart(work);
+    status = decode_poison(work, error);
   if (status == SS_OK)
-    status = one_step(work, error);
-  for (int64_t i = 0; i < n && status == SS_OK; ++i)
-    if (!isfinite(clean[i]))
-      status = ss_fail(error, SS_ERROR_NUMERIC, "logit %lld of a decoding step is not finite", (long long)i);
-    else if (!(work->logits[i] == clean[i]))
-      status = ss_fail(error, SS_ERROR_INTERNAL, "decoding read a row that was not selected");
+    status = decode_first_step(work, error);
+  if (status == SS_OK)
+    status = decode_compare(work, clean, work->logits, error);
   free(clean);
   return status;
 }
