@@ -36,6 +36,8 @@ typedef struct {
   // Scratch, grown on demand (SCRATCH_OUTER for an op that calls other ops); undefined between ops.
   void *scratch[2];
   size_t scratch_bytes[2];
+  uint64_t n_moved;  // times that scratch, or other memory that ops share, was moved: graphs hold its addresses
+  bool recording, recording_failed;  // graph.c: between graph_begin and graph_end; something was refused there
   // optimizer.cu: the device's copy of the tensor table it saw last.
   void *optimizer_table;
   size_t optimizer_table_bytes;
@@ -97,6 +99,17 @@ static inline bool cuda_is_aligned(ss_tensor t) {
 // --- device.c ---
 ss_status ss_cuda_device_open(ss_device **out, const ss_device_options *options, ss_error *error);
 ss_status cuda_scratch(ss_device *device, int which, void **out, size_t bytes);
+
+// --- graph.c ---
+// SS_OK unless ops are being recorded: then `what`, which waits, allocates or times something, is refused.
+ss_status cuda_refuse_recording(ss_device *device, const char *what);
+ss_status cuda_graph_begin(ss_device *);
+ss_status cuda_graph_end(ss_device *, ss_graph **graph);
+ss_status cuda_graph_launch(ss_device *, ss_graph *graph);
+bool cuda_graph_valid(ss_device *, const ss_graph *graph);
+void cuda_graph_free(ss_device *, ss_graph *graph);
+// Ends a recording that nobody will: before the device goes.
+void cuda_graph_abandon(ss_device *device);
 
 // --- memory.cu ---
 ss_status cuda_staging_create(ss_device *device);

@@ -30,6 +30,8 @@ ss_status cuda_scratch(ss_device *device, int which, void **out, size_t bytes) {
   cuda_device *cuda = cuda_of(device);
   if (!cuda->scratch[which] || bytes > cuda->scratch_bytes[which]) {
     size_t rounded = (bytes / SCRATCH_STEP + 1) * SCRATCH_STEP;
+    SS_TRY(cuda_refuse_recording(device, "growing the scratch memory"));
+    ++cuda->n_moved;
     // Freed first, so that the old and the new never count together; kernels that use it must be done.
     CUDA_TRY(device, cudaStreamSynchronize(cuda->stream));
     CUDA_TRY(device, cudaFree(cuda->scratch[which]));
@@ -56,6 +58,7 @@ ss_status cuda_scratch(ss_device *device, int which, void **out, size_t bytes) {
 ss_status cuda_stamp(ss_device *device, int32_t index) {
   cuda_device *cuda = cuda_of(device);
   CUDA_REQUIRE(device, index >= 0 && index < SS_N_STAMP, "stamp %d, expected 0..%d", index, SS_N_STAMP - 1);
+  SS_TRY(cuda_refuse_recording(device, "stamp"));
   if (!cuda->stamps[index])
     CUDA_TRY(device, cudaEventCreateWithFlags(&cuda->stamps[index], cudaEventDefault));
   CUDA_TRY(device, cudaEventRecord(cuda->stamps[index], cuda->stream));
@@ -68,6 +71,7 @@ ss_status cuda_stamp_seconds(ss_device *device, int32_t from, int32_t to, double
                "stamps %d and %d, expected 0..%d", from, to, SS_N_STAMP - 1);
   CUDA_REQUIRE(device, cuda->stamps[from] && cuda->stamps[to], "stamps %d and %d: not both were set", from,
                to);
+  SS_TRY(cuda_refuse_recording(device, "stamp_seconds"));
   float milliseconds = 0;
   CUDA_TRY(device, cudaEventSynchronize(cuda->stamps[from]));
   CUDA_TRY(device, cudaEventSynchronize(cuda->stamps[to]));
@@ -88,6 +92,7 @@ static void cuda_range_pop(ss_device *device) {
 
 static void cuda_destroy(ss_device *device) {
   cuda_device *cuda = cuda_of(device);
+  cuda_graph_abandon(device);
   if (cuda->stream)
     cudaStreamSynchronize(cuda->stream);
   attention_cudnn_free(device);
@@ -140,6 +145,11 @@ static const ss_ops cuda_ops = {
     .classifier_loss = cuda_classifier_loss,
     .gradient_norm = cuda_gradient_norm,
     .adamw = cuda_adamw,
+    .graph_begin = cuda_graph_begin,
+    .graph_end = cuda_graph_end,
+    .graph_launch = cuda_graph_launch,
+    .graph_valid = cuda_graph_valid,
+    .graph_free = cuda_graph_free,
     .destroy = cuda_destroy,
 };
 

@@ -281,6 +281,7 @@ static ss_status time_candidates(ss_device *device, const cuda_product *p, const
   cuda_device *cuda = cuda_of(device);
   cuda_gemm_state *state = cuda->gemm;
   *best = 0;
+  SS_TRY(cuda_refuse_recording(device, "choosing a matrix product's algorithm by time"));
   void *d = c->d, *apart = NULL;
   if (p->beta != 0.0f) {
     size_t bytes = (size_t)(c->n * c->d_leading) * ss_dtype_size(p->out.dtype);

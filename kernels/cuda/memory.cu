@@ -59,6 +59,7 @@ extern "C" ss_status cuda_upload(ss_device *device, void *device_data, const voi
   cuda_staging *staging = cuda_of(device)->staging;
   unsigned char *to = (unsigned char *)device_data;
   const unsigned char *from = (const unsigned char *)host;
+  SS_TRY(cuda_refuse_recording(device, "upload"));  // the ring's memory will hold something else
   while (bytes > 0) {
     // A small upload is not cut in two.
     if (staging->filled == CHUNK_BYTES || (bytes <= CHUNK_BYTES / 4 && staging->filled + bytes > CHUNK_BYTES))
@@ -74,6 +75,7 @@ extern "C" ss_status cuda_upload(ss_device *device, void *device_data, const voi
 }
 
 extern "C" ss_status cuda_download(ss_device *device, void *host, const void *device_data, size_t bytes) {
+  SS_TRY(cuda_refuse_recording(device, "download"));
   // To pageable memory the driver copies through its own page-locked buffers, in turns.
   if (bytes > 0)
     CUDA_TRY(device,
@@ -97,6 +99,7 @@ extern "C" ss_status cuda_zero(ss_device *device, void *data, size_t bytes) {
 }
 
 extern "C" ss_status cuda_synchronize(ss_device *device) {
+  SS_TRY(cuda_refuse_recording(device, "synchronize"));
   CUDA_TRY(device, cudaStreamSynchronize(cuda_of(device)->stream));
   return SS_OK;
 }
@@ -110,6 +113,7 @@ extern "C" ss_status cuda_memory_free(ss_device *device, size_t *free_bytes, siz
 
 extern "C" ss_status cuda_allocate(ss_device *device, void **data, size_t bytes, const char *what) {
   *data = NULL;
+  SS_TRY(cuda_refuse_recording(device, "allocate"));
   void *memory = NULL;
   cudaError_t code = cudaMalloc(&memory, bytes ? bytes : 1);
   if (code == cudaErrorMemoryAllocation) {
@@ -136,6 +140,7 @@ extern "C" void cuda_release(ss_device *device, void *data) {
 
 extern "C" ss_status cuda_allocate_host(ss_device *device, void **data, size_t bytes, const char *what) {
   *data = NULL;
+  SS_TRY(cuda_refuse_recording(device, "allocate_host"));
   void *memory = NULL;
   cudaError_t code = cudaHostAlloc(&memory, bytes ? bytes : 1, cudaHostAllocDefault);
   if (code != cudaSuccess) {

@@ -55,9 +55,11 @@ static ss_status prepare_table(ss_device *device, const ss_adamw_tensor *tensors
   cuda->optimizer_seen = NULL;
   size_t bytes = (size_t)n_tensor * sizeof(table_row);
   if (cuda->optimizer_table_bytes < bytes) {
+    SS_TRY(cuda_refuse_recording(device, "growing the optimizer's table"));
     cuda_release(device, cuda->optimizer_table);
     cuda->optimizer_table = NULL;
     cuda->optimizer_table_bytes = 0;
+    ++cuda->n_moved;
     SS_TRY(cuda_allocate(device, &cuda->optimizer_table, bytes, "the optimizer's table"));
     cuda->optimizer_table_bytes = bytes;
   }

@@ -52,7 +52,7 @@ static struct {
   bool prepared;
   const char *kernel;  // running; NULL: none
   emulated_body body;
-  void *arguments;
+  const void *arguments;
   uint64_t launches, blocks;  // started so far
   emulated_fiber *fibers, *current;
   emulated_warp warps[MOST_THREADS / LANES];
@@ -456,8 +456,41 @@ static void run_block(dim3 grid, dim3 block, uint64_t index) {
       emulated_abort("wrote beyond its %zu bytes of dynamic shared memory", emulator.shared_bytes);
 }
 
+static void run_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, emulated_body body,
+                       const void *arguments) {
+  emulated_device_work();
+  ++emulator.launches;
+  emulator.kernel = name;
+  emulator.body = body;
+  emulator.arguments = arguments;
+  size_t rounded = (shared_bytes + 127) / 128 * 128;
+  emulator.shared = emulator.shared_region + 256 * 1024 - rounded;
+  emulator.shared_bytes = shared_bytes;
+  memset(emulator.shared, CANARY, rounded);
+  struct sigaction saved[2];
+  catch_bad_access(saved, true);
+  uint64_t n_block = (uint64_t)grid.x * grid.y * grid.z;
+  for (uint64_t b = 0; b < n_block; ++b)
+    run_block(grid, block, emulator.launches % 2 ? b : n_block - 1 - b);
+  catch_bad_access(saved, false);
+  emulator.kernel = NULL;
+}
+
+// A launch in a captured graph; the arguments' bytes follow.
+struct alignas(64) recorded_launch {
+  const char *name;
+  dim3 grid, block;
+  size_t shared_bytes;
+  emulated_body body;
+};
+
+static void run_recorded(void *data) {
+  const recorded_launch *launch = (const recorded_launch *)data;
+  run_launch(launch->name, launch->grid, launch->block, launch->shared_bytes, launch->body, launch + 1);
+}
+
 void emulated_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                     emulated_body body, void *arguments) {
+                     cudaStream_t stream, emulated_body body, const void *arguments, size_t argument_bytes) {
   if (emulator.kernel)
     emulated_abort("a launch from device code");
   if (!emulator.prepared)
@@ -476,20 +509,11 @@ void emulated_launch(const void *kernel, const char *name, dim3 grid, dim3 block
     emulated_set_error(cudaErrorInvalidValue);
     return;
   }
-  emulated_device_work();
-  ++emulator.launches;
-  emulator.kernel = name;
-  emulator.body = body;
-  emulator.arguments = arguments;
-  size_t rounded = (shared_bytes + 127) / 128 * 128;
-  emulator.shared = emulator.shared_region + 256 * 1024 - rounded;
-  emulator.shared_bytes = shared_bytes;
-  memset(emulator.shared, CANARY, rounded);
-  struct sigaction saved[2];
-  catch_bad_access(saved, true);
-  uint64_t n_block = (uint64_t)grid.x * grid.y * grid.z;
-  for (uint64_t b = 0; b < n_block; ++b)
-    run_block(grid, block, emulator.launches % 2 ? b : n_block - 1 - b);
-  catch_bad_access(saved, false);
-  emulator.kernel = NULL;
+  if (!emulated_recording(stream)) {
+    run_launch(name, grid, block, shared_bytes, body, arguments);
+    return;
+  }
+  void *record = emulated_record(run_recorded, sizeof(recorded_launch) + argument_bytes);
+  *(recorded_launch *)record = {name, grid, block, shared_bytes, body};
+  memcpy((recorded_launch *)record + 1, arguments, argument_bytes);
 }

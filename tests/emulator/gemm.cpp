@@ -83,14 +83,8 @@ static float gelu_slope(float x) {
   return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.7978845608f * (1.0f + 3.0f * 0.044715f * x * x);
 }
 
-extern "C" ss_status cuda_gemm(ss_device *device, const cuda_product *p) {
-  CUDA_REQUIRE(device, cuda_product_fits(p) && cuda_gemm_offers(device, p),
-               "matrix product: shapes do not fit together");
+static void multiply(ss_device *device, const cuda_product *p) {
   cuda_column_major c = cuda_column_major_of(p);
-  if (c.m == 0 || c.n == 0)
-    return SS_OK;
-  if (cuda_of(device)->gemm->choices.never_library)
-    return cuda_gemm_fallback(device, p);
   emulated_device_work();
   ss_dtype in = p->a.dtype, out = p->out.dtype;
   bool tf32 = in == SS_F32 && cuda_of(device)->precision == SS_PRECISION_TF32;
@@ -127,5 +121,30 @@ extern "C" ss_status cuda_gemm(ss_device *device, const cuda_product *p) {
         value *= gelu_slope(value_at(p->aux.data, j * p->aux.stride + i, p->aux.dtype));
       store_at(c.d, at, out, value);
     }
+}
+
+// A product in a captured graph.
+struct recorded_product {
+  ss_device *device;
+  cuda_product product;
+};
+
+static void run_recorded(void *data) {
+  const recorded_product *recorded = (const recorded_product *)data;
+  multiply(recorded->device, &recorded->product);
+}
+
+extern "C" ss_status cuda_gemm(ss_device *device, const cuda_product *p) {
+  CUDA_REQUIRE(device, cuda_product_fits(p) && cuda_gemm_offers(device, p),
+               "matrix product: shapes do not fit together");
+  cuda_column_major c = cuda_column_major_of(p);
+  if (c.m == 0 || c.n == 0)
+    return SS_OK;
+  if (cuda_of(device)->gemm->choices.never_library)
+    return cuda_gemm_fallback(device, p);
+  if (emulated_recording(cuda_of(device)->stream))
+    *(recorded_product *)emulated_record(run_recorded, sizeof(recorded_product)) = {device, *p};
+  else
+    multiply(device, p);
   return SS_OK;
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <tuple>
 #include <type_traits>
 
 #include "tests/emulator/runtime.h"
@@ -110,26 +111,31 @@ void emulated_copy_wait(int pending);
 // Poisons a static shared array the first time that a thread of this block comes by.
 void emulated_shared_array(void *data, size_t bytes, uint64_t *block_seen);
 }
-typedef void (*emulated_body)(void *arguments);
+typedef void (*emulated_body)(const void *arguments);
+// Runs the kernel, or records it with a copy of the arguments' bytes when the stream is being captured.
 extern "C" void emulated_launch(const void *kernel, const char *name, dim3 grid, dim3 block,
-                                size_t shared_bytes, emulated_body body, void *arguments);
+                                size_t shared_bytes, cudaStream_t stream, emulated_body body,
+                                const void *arguments, size_t argument_bytes);
 
 // --- launches ---
-template <typename function_type>
-static inline void emulated_launch_of(const void *kernel, const char *name, dim3 grid, dim3 block,
-                                      size_t shared_bytes, cudaStream_t, function_type function) {
-  emulated_launch(
-      kernel, name, grid, block, shared_bytes, [](void *arguments) { (*(function_type *)arguments)(); },
-      &function);
+// Arguments are evaluated once, as the kernel's parameters.
+template <typename... parameters, typename... arguments>
+static inline void emulated_launch_of(void (*kernel)(parameters...), const char *name, dim3 grid, dim3 block,
+                                      size_t shared_bytes, cudaStream_t stream, arguments... values) {
+  static_assert((std::is_trivially_copyable<parameters>::value && ...), "parameters are copied as bytes");
+  struct call {
+    void (*kernel)(parameters...);
+    std::tuple<parameters...> values;
+  } made = {kernel, std::tuple<parameters...>((parameters)values...)};
+  emulated_launch((const void *)kernel, name, grid, block, shared_bytes, stream,
+                  [](const void *of) { std::apply(((const call *)of)->kernel, ((const call *)of)->values); },
+                  &made, sizeof made);
 }
 #define GPU_LAUNCH_EARLY GPU_LAUNCH  // launches run one after another here
-static inline void gpu_wait_previous(void) {
-}
-static inline void gpu_release_next(void) {
-}
-#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                       \
-  emulated_launch_of((const void *)(kernel), #kernel, (grid), (block), (size_t)(shared_bytes), (stream), \
-                     [&]() { (kernel)(__VA_ARGS__); })
+static inline void gpu_wait_previous(void) {}
+static inline void gpu_release_next(void) {}
+#define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+  emulated_launch_of((kernel), #kernel, (grid), (block), (size_t)(shared_bytes), (stream), __VA_ARGS__)
 #define gpu_allow_shared(kernel, bytes) \
   cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
 #define GPU_DYNAMIC_SHARED(name) unsigned char *name = emulated_thread->dynamic_shared

@@ -41,6 +41,9 @@ static struct {
   cudaError_t last_error;
 } memory;
 
+// graph.cpp: true while something is captured, whose end will then fail.
+bool emulated_capture_spoiled(void);
+
 void emulated_set_error(cudaError_t error) {
   memory.last_error = error;
 }
@@ -88,6 +91,8 @@ static void require_slack(const char *first, const char *last, const char *where
 
 static cudaError_t allocate(void **data, size_t bytes, bool host) {
   *data = NULL;
+  if (emulated_capture_spoiled())
+    return failed(cudaErrorStreamCaptureUnsupported);
   if (bytes == 0)
     return cudaSuccess;
   if (!host && bytes > MEMORY_BYTES - memory.used)
@@ -131,6 +136,8 @@ static cudaError_t allocate(void **data, size_t bytes, bool host) {
 static cudaError_t release(void *data, bool host) {
   if (!data)
     return cudaSuccess;
+  if (emulated_capture_spoiled())
+    return failed(cudaErrorStreamCaptureUnsupported);
   cudaDeviceSynchronize();
   int i = find(data);
   if (i < 0 || memory.list[i].data != data || memory.list[i].host != host)
@@ -191,6 +198,8 @@ void emulated_device_work(void) {
 }
 
 static cudaError_t wait_for_all(void) {
+  if (emulated_capture_spoiled())
+    return failed(cudaErrorStreamCaptureUnsupported);
   emulated_device_work();
   for (int i = 0; i < memory.n_to_host; ++i) {
     memcpy(memory.to_host[i].to, memory.to_host[i].snapshot, memory.to_host[i].bytes);
@@ -211,9 +220,31 @@ static bool is_locked(const void *data, size_t bytes) {
   return a && a->host;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+// A copy or memset in a captured graph.
+struct recorded_copy {
+  void *to;
+  const void *from;  // NULL: memset
+  size_t bytes;
+  int value;
+  cudaMemcpyKind kind;
+};
+
+static void run_recorded(void *data) {
+  const recorded_copy *copy = (const recorded_copy *)data;
+  if (copy->from)
+    cudaMemcpyAsync(copy->to, copy->from, copy->bytes, copy->kind, NULL);
+  else
+    cudaMemsetAsync(copy->to, copy->value, copy->bytes, NULL);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
   if (bytes == 0)
     return cudaSuccess;
+  if (emulated_recording(stream)) {
+    *(recorded_copy *)emulated_record(run_recorded, sizeof(recorded_copy)) = {to, from, bytes, 0, kind};
+    return cudaSuccess;
+  }
   if (kind == cudaMemcpyDefault) {
     const allocation *a = allocation_of(to, bytes), *b = allocation_of(from, bytes);
     bool to_device = a && !a->host, from_device = b && !b->host;
@@ -258,9 +289,14 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
   return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void *data, int value, size_t bytes, cudaStream_t stream) {
   if (bytes == 0)
     return cudaSuccess;
+  if (emulated_recording(stream)) {
+    *(recorded_copy *)emulated_record(run_recorded, sizeof(recorded_copy)) = {data, NULL, bytes, value,
+                                                                              cudaMemcpyDefault};
+    return cudaSuccess;
+  }
   require_device(data, bytes, "cudaMemset");
   emulated_device_work();
   memset(data, value, bytes);
@@ -420,6 +456,10 @@ const char *cudaGetErrorString(cudaError_t error) {
     return "invalid configuration argument";
   case cudaErrorInvalidDevice:
     return "invalid device ordinal";
+  case cudaErrorStreamCaptureUnsupported:
+    return "operation not permitted when stream is capturing";
+  case cudaErrorStreamCaptureInvalidated:
+    return "operation failed due to a previous error during capture";
   default:
     return "unknown error";
   }

@@ -31,11 +31,19 @@ typedef enum {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNotReady = 600,
-  cudaErrorNotSupported = 801
+  cudaErrorNotSupported = 801,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901
 } cudaError_t;
 
 typedef struct emulated_stream *cudaStream_t;
 typedef struct emulated_event *cudaEvent_t;
+typedef struct emulated_graph *cudaGraph_t, *cudaGraphExec_t;
+typedef enum {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+} cudaStreamCaptureMode;
 
 typedef enum {
   cudaMemcpyHostToHost,
@@ -126,7 +134,21 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t stop);
 
+// --- graphs: one capture at a time. Launches, products, copies and memsets of the stream are queued with copies of their
+// arguments; what waits or allocates meanwhile fails, and so does then the end of the capture ---
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+
 // --- for the emulator's own parts ---
+// Whether the stream is being captured; then emulated_record queues a piece of work instead: run(data) at every launch of
+// the graph, where data are the `bytes` that the caller fills after the call.
+bool emulated_recording(cudaStream_t stream);
+void *emulated_record(void (*run)(void *data), size_t bytes);
 // Copies that wait for the next work of the stream are done now: every emulated launch and library call starts so.
 void emulated_device_work(void);
 void emulated_set_error(cudaError_t error);
