@@ -159,6 +159,9 @@ static const ss_ops cpu_ops = {
     .classifier_loss = cpu_classifier_loss,
     .gradient_norm = cpu_gradient_norm,
     .adamw = cpu_adamw,
+    .step_linear = cpu_step_linear,
+    .step_residual = cpu_step_residual,
+    .step_qkv = cpu_step_qkv,
     .destroy = cpu_destroy,
 };
 

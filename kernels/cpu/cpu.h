@@ -108,5 +108,11 @@ ss_status cpu_classifier_loss(ss_device *, ss_tensor losses, ss_tensor correct, 
                               float scale);
 ss_status cpu_gradient_norm(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, double *norm);
 ss_status cpu_adamw(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, ss_adamw);
+ss_status cpu_step_linear(ss_device *, ss_tensor out, ss_tensor x, ss_norm norm, ss_tensor weight,
+                          ss_tensor bias, ss_step_activation activation);
+ss_status cpu_step_residual(ss_device *, ss_tensor x, ss_tensor in, ss_tensor weight, ss_tensor bias);
+ss_status cpu_step_qkv(ss_device *, ss_tensor q, ss_tensor k_cache, ss_tensor v_cache, ss_tensor x,
+                       ss_norm norm, ss_tensor weight, ss_tensor bias, ss_tensor positions, ss_tensor slots,
+                       int32_t head_dim, float theta);
 
 #endif
