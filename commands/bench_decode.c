@@ -172,7 +172,7 @@ static ss_status parse_run_lengths(const char *text, decode_bench_options *o, ss
   return SS_OK;
 }
 
-static ss_status check_block(const gpt_config *m, ss_error *error) {
+ss_status decode_check_block(const gpt_config *m, ss_error *error) {
   if (m->n_kv_head != m->n_head || m->n_ff != 4 * m->n_embd || m->norm != SS_NORM_LAYER ||
       m->position != GPT_POSITION_LEARNED || m->activation != SS_ACTIVATION_GELU || !m->bias)
     return ss_fail(error, SS_ERROR_USAGE,
@@ -201,7 +201,7 @@ static ss_status check_options(decode_bench_options *o, const char *peer, ss_err
     return ss_fail(error, SS_ERROR_LIMIT, "context %lld + %lld steps do not fit model.n_positions %lld",
                    (long long)o->context, (long long)(o->warmup + o->steps), (long long)o->model.n_positions);
   SS_TRY(gpt_config_resolve(&o->model, error));
-  return peer == NULL ? SS_OK : check_block(&o->model, error);
+  return peer == NULL ? SS_OK : decode_check_block(&o->model, error);
 }
 
 // --- the command ---
@@ -237,9 +237,18 @@ static ss_status run_steps(decode_bench_options *options, const device_options *
   return status;
 }
 
+// Whether a key is set on the command line.
+static bool is_set(int argc, char **argv, const char *key) {
+  for (int k = 1; k < argc; ++k)
+    if (strstr(argv[k], key) != NULL)
+      return true;
+  return false;
+}
+
 ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
   decode_bench_options options = {.batch = UNSET, .context = 2048, .steps = 64, .warmup = 8, .visible = NAN};
   device_options on = DEVICE_DEFAULTS;
+  decode_replay_options replay = {.arms = "dense,annotated,span", .on = &on};
   const char *peer_python = NULL, *run_lengths = "16";
   bool json = false, help = false;
   ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
@@ -257,6 +266,11 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
         "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
        {"steps", SS_OPTION_INT, &options.steps, "N", "timed steps (64)"},
        {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (8)"},
+       {"replay", SS_OPTION_STRING, &replay.folder, "DIR",
+        "instead: decode DIR/test.h5 in every arm with its gold tokens forced (model.vocab_size 0: the "
+        "data's)"},
+       {"examples", SS_OPTION_INT, &replay.examples, "N", "with --replay: the first N; 0: all (0)"},
+       {"arms", SS_OPTION_STRING, &replay.arms, "NAME,...", "with --replay (dense,annotated,span)"},
        DEVICE_OPTIONS(on),
        {"peer", SS_OPTION_STRING, &peer_python, "PYTHON",
         "also run, with this interpreter, Hugging Face generate (CPU; needs torch and transformers) or "
@@ -272,10 +286,22 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
                                 "  selfspan bench decode --device cpu\n"
                                 "  selfspan bench decode --visible 0.25 --run-length 64 --peer python3\n"
                                 "  selfspan bench decode --device cuda --batch 256 --context 1024 "
-                                "--visible-rows 128 --mixed\n"};
+                                "--visible-rows 128 --mixed\n"
+                                "  selfspan bench decode --device cuda --replay runs/wide\n"};
   ss_status status = bench_parse(&line, argc, argv, &options.model, &assignments, &help, error);
   if (status != SS_OK || help)
     return status;
+  if (replay.folder != NULL) {
+    if (replay.examples < 0 || (options.batch != UNSET && options.batch < 1))
+      return ss_fail(error, SS_ERROR_USAGE, "--examples and --batch must be positive");
+    replay.batch = options.batch == UNSET ? 0 : options.batch;
+    replay.model = options.model;
+    if (!is_set(argc, argv, "model.vocab_size="))
+      replay.model.vocab_size = 0;
+    replay.peer = peer_python;
+    replay.json = json;
+    return decode_replay(&replay, error);
+  }
   SS_TRY(parse_run_lengths(run_lengths, &options, error));
   if (options.batch == UNSET)
     options.batch = DEFAULT_BATCH;

@@ -139,12 +139,15 @@ typedef struct {
   int64_t examples;    // 0: all
   int64_t batch;       // 0: the largest that fits every arm
   const char *arms;    // "dense,annotated,span"
-  gpt_config model;    // n_positions and, when it is smaller, vocab_size are the data's
-  const char *peer;    // interpreter, or NULL
-  const char *out;     // where the lengths for the peer are kept; NULL: nowhere
+  gpt_config model;    // n_positions is the data's; so is a vocab_size of 0
+  const device_options *on;
+  const char *peer;  // interpreter, or NULL
   bool json;
 } decode_replay_options;
-ss_status decode_replay(decode_replay_options *options, ss_device *device, const device_options *on,
-                        ss_error *error);
+ss_status decode_replay(const decode_replay_options *options, ss_error *error);
+
+// --- bench_decode.c ---
+// Refuses blocks that the peers do not have.
+ss_status decode_check_block(const gpt_config *model, ss_error *error);
 
 #endif
