@@ -1,12 +1,15 @@
-// Measures decode attention alone: GB/s of the decode kernel over dense and scattered visible rows, every size of its
-// items, and the kernels it is compared with. Needs a GPU; half a minute at most.
+// Measures decode attention alone: the decode kernel over dense and scattered visible rows beside the two kernels it is
+// compared with. Needs a GPU; about 10 seconds.
 //
 //   make gpu-tests && build/gpu-tests/decode_kernel
+//   ... --items       also every size of the items that visible rows are cut into
+//   ... --runs ROWS   only a batch of 256 with runs of ROWS rows, called twice and not timed: for a profiler
 //
 // A time is the median of 30 of a run of calls, divided by their number. Calls of a run read different rows of an arena
 // much larger than the L2 cache, and a copy before each run clears it and keeps the GPU busy while the host enqueues.
-// GB/s counts the visible K and V rows alone; "blocks" is one block a sequence and head that reads whole blocks of 64
-// rows where any is visible (dense: the usual kernel without a split). Each result is compared with the other kernel's.
+// GB/s counts the visible K and V rows alone, and "x copy" is the time over what copying takes for as many bytes.
+// "blocks" is one block a sequence and head that reads whole blocks of 64 rows where any is visible; over all rows, in
+// the column "dense", it is the usual kernel without a split. Each result is compared with that kernel's.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +27,8 @@ typedef struct {
   int64_t arena_bytes;  // of K, and of V
   void *k, *v, *q, *out[2];
   double copy_rate;  // bytes a second, read and written
-  bool small;
+  bool small, items;
+  double dense;  // seconds of the kernel without a split over all rows, of the shape and batch at hand
 } bench;
 
 typedef struct {
@@ -177,54 +181,122 @@ static double difference(bench *b, int64_t count) {
   return error / size;
 }
 
-static bool run_case(bench *b, const decode_case *c) {
+// Views, plans of both kernels, and one call of each. The NMSE of one to the other.
+static double prepare(decode_work *w, double *planned) {
+  bench *b = w->b;
+  const decode_case *c = w->c;
   ss_random random = ss_random_seed(20250311, (uint64_t)c->batch);
   ss_attention_view *views = calloc((size_t)c->batch, sizeof *views);
   span_range *ranges = calloc((size_t)c->batch * VISIBLE, sizeof *ranges);
   int64_t n_range = 0;
   make_views(c, views, ranges, &n_range, &random);
-  decode_work w = {.b = b, .c = c};
   bool serves = false;
-  double spread, planned = 0;
   for (int i = 0; i < 2; ++i) {  // the second refills, as in every decoding step
     double start = now();
-    check(b, attention_decode_plan(b->device, &w.plan, views, c->batch, ranges, n_range, c->batch * SLAB,
+    check(b, attention_decode_plan(b->device, &w->plan, views, c->batch, ranges, n_range, c->batch * SLAB,
                                    &serves));
-    planned = now() - start;
-    check(b, attention_decode_recut(b->device, &w.plan, c->shape, SS_BF16, 0));
+    *planned = now() - start;
+    check(b, attention_decode_recut(b->device, &w->plan, c->shape, SS_BF16, 0));
   }
-  check(b, attention_decode_baseline_plan(b->device, &w.blocks, &w.plan));
+  check(b, attention_decode_baseline_plan(b->device, &w->blocks, &w->plan));
   for (int i = 0; i < 2; ++i)
-    call(&w, i == 1, 0);
-  double error = difference(b, c->batch * c->shape.n_head * c->shape.head_dim);
-  double bytes = (double)w.plan.n_row * 2 * c->shape.n_kv_head * c->shape.head_dim * 2;
-  double seconds = measure(&w, false, REPEATS, &spread), unused;
+    call(w, i == 1, 0);
+  free(views), free(ranges);
+  return difference(b, c->batch * c->shape.n_head * c->shape.head_dim);
+}
+
+static double visible_bytes(const decode_work *w) {
+  return (double)w->plan.n_row * 2 * w->c->shape.n_kv_head * w->c->shape.head_dim * 2;
+}
+
+static void finish(decode_work *w) {
+  attention_decode_free(w->b->device, &w->plan);
+  attention_decode_baseline_free(w->b->device, &w->blocks);
+}
+
+static bool is_right(double error) {
+  if (!(error <= 2e-5))
+    printf("WRONG: NMSE %.3g against the other kernel\n", error);
+  return error <= 2e-5;
+}
+
+static bool run_case(bench *b, const decode_case *c) {
+  decode_work w = {.b = b, .c = c};
+  double spread, unused, planned = 0, error = prepare(&w, &planned), bytes = visible_bytes(&w);
+  double seconds = measure(&w, false, REPEATS, &spread);
   double blocks = measure(&w, true, REPEATS, &unused);
+  if (c->run == DENSE)
+    b->dense = blocks;
   char what[16];
   snprintf(what, sizeof what, c->run == DENSE ? "dense" : c->run == MIXED ? "mixed" : "runs of %d", c->run);
-  printf("%3d/%d x %3d  B %3lld  %-11s %8.1f  %8.4f +-%7.4f  %6.0f  %5.1f%%  %4d  %8.4f (%4.2fx)  %5.0f ",
-         c->shape.n_head, c->shape.n_kv_head, c->shape.head_dim, (long long)c->batch, what, bytes * 1e-6,
-         seconds * 1e3, spread * 1e3, bytes / seconds * 1e-9, 100 * bytes / seconds / b->copy_rate,
-         w.plan.item_rows, blocks * 1e3, blocks / seconds, planned * 1e6);
-  for (int32_t rows = DECODE_ROWS_LEAST; rows <= DECODE_ROWS_MOST; rows *= 2) {
+  printf("%2d/%-2d x %-3d  %3lld  %-11s  %4lld  %7.1f  %7.4f +-%.4f  %4.0f  %5.1f%%  %5.2f  ",
+         c->shape.n_head, c->shape.n_kv_head, c->shape.head_dim, (long long)c->batch, what,
+         (long long)(w.plan.n_row / c->batch), bytes * 1e-6, seconds * 1e3, spread * 1e3,
+         bytes / seconds * 1e-9, 100 * bytes / seconds / b->copy_rate, seconds * b->copy_rate / bytes);
+  printf("%7.4f (%5.2fx)  %7.4f (%5.2fx)  %4d  %4.0f", blocks * 1e3, blocks / seconds, b->dense * 1e3,
+         b->dense / seconds, w.plan.item_rows, planned * 1e6);
+  for (int32_t rows = DECODE_ROWS_LEAST; rows <= DECODE_ROWS_MOST && b->items; rows *= 2) {
     check(b, attention_decode_recut(b->device, &w.plan, c->shape, SS_BF16, rows));
-    printf(" %7.4f", measure(&w, false, SWEEP_REPEATS, &unused) * 1e3);
+    printf("  %7.4f", measure(&w, false, SWEEP_REPEATS, &unused) * 1e3);
   }
-  bool right = error <= 2e-5;
-  printf("%s\n", right ? "" : "  WRONG");
-  if (!right)
-    printf("NMSE %.3g against the other kernel\n", error);
+  printf("\n");
+  bool right = is_right(error);
   fflush(stdout);
-  attention_decode_free(b->device, &w.plan);
-  attention_decode_baseline_free(b->device, &w.blocks);
-  free(views), free(ranges);
+  finish(&w);
+  return right;
+}
+
+// One case, for a profiler: its calls, and the bytes that one of them claims to read.
+static bool run_once(bench *b, const decode_case *c) {
+  decode_work w = {.b = b, .c = c};
+  double planned, error = prepare(&w, &planned);
+  RUN(b, stamp, 0);
+  call(&w, false, 1);
+  RUN(b, stamp, 1);
+  RUN(b, stamp_seconds, 0, 1, &planned);
+  printf("claimed %.0f bytes\n", visible_bytes(&w));
+  finish(&w);
+  return is_right(error);
+}
+
+static bool run_all(bench *b, int64_t most) {
+  static const ss_attention_shape shapes[] = {{12, 12, 64, 0.125f},
+                                              {9, 3, 64, 0.125f},
+                                              {32, 8, 128, 0.0884f}};
+  static const int32_t runs[] = {DENSE, 8, 16, 32, 64, 128, 256, MIXED};
+  static const int64_t batches[] = {1, 64, 256};
+  printf(
+      "%s\ncopy %.0f GB/s; %d rows a sequence, of which %d (runs of 256: 256) are visible, mixed: in every "
+      "other sequence; ms: median +- quartiles' distance\n",
+      b->device->description, b->copy_rate * 1e-9, SLAB, VISIBLE);
+  printf("heads x dim    B  visible      rows       MB       ms           GB/s  of copy  x copy  blocks ms   "
+         "     "
+         "  dense ms           item  plan us%s\n",
+         b->items ? "  ms by rows of an item: 32 ... 1024" : "");
+  bool right = true;
+  for (int s = 0; s < 3; ++s)
+    for (int i = 0; i < 3; ++i)
+      for (int r = 0; r < 8; ++r) {
+        decode_case c = {shapes[s], batches[i] < most ? batches[i] : most, runs[r]};
+        if ((s > 0 && (i != 1 || (r != 0 && r != 2))) || (c.run == MIXED && c.batch < 2) ||
+            (b->small && i > 1))
+          continue;
+        right &= run_case(b, &c);
+      }
   return right;
 }
 
 ss_status ss_cuda_device_open(ss_device **out, const ss_device_options *options, ss_error *error);
 
 int main(int argc, char **argv) {
-  bench b = {.small = argc > 1 && strcmp(argv[1], "--small") == 0};
+  bench b = {0};
+  int32_t run = 0;
+  for (int k = 1; k < argc; ++k) {
+    b.small |= strcmp(argv[k], "--small") == 0;
+    b.items |= strcmp(argv[k], "--items") == 0;
+    if (strcmp(argv[k], "--runs") == 0 && k + 1 < argc)
+      run = (int32_t)strtol(argv[++k], NULL, 10);
+  }
   ss_error error = {0};
   ss_device_options options = {.precision = SS_PRECISION_BF16};
   if (ss_cuda_device_open(&b.device, &options, &error) != SS_OK) {
@@ -240,26 +312,8 @@ int main(int argc, char **argv) {
   for (int i = 0; i < 2; ++i)
     RUN(&b, allocate, &b.out[i], (size_t)most * 4096 * 2, "results");
   measure_copy(&b);
-  printf("%s\ncopy %.0f GB/s; %d rows a sequence; ms: median +- quartiles' distance\n", b.device->description,
-         b.copy_rate * 1e-9, SLAB);
-  printf("heads x dim  batch  visible           MB        ms              GB/s  of copy  rows  blocks ms     "
-         "     plan "
-         "us   ms by rows of an item: 32 ... 1024\n");
-  static const ss_attention_shape shapes[] = {{12, 12, 64, 0.125f},
-                                              {9, 3, 64, 0.125f},
-                                              {32, 8, 128, 0.0884f}};
-  static const int32_t runs[] = {DENSE, 8, 16, 64, 256, MIXED};
-  static const int64_t batches[] = {1, 64, 256};
-  bool right = true;
-  for (int s = 0; s < 3; ++s)
-    for (int i = 0; i < 3; ++i)
-      for (int r = 0; r < 6; ++r) {
-        decode_case c = {shapes[s], batches[i] < most ? batches[i] : most, runs[r]};
-        if ((s > 0 && (i != 1 || (r != 0 && r != 2))) || (c.run == MIXED && c.batch < 2) ||
-            (b.small && i > 1))
-          continue;
-        right &= run_case(&b, &c);
-      }
+  decode_case one = {{12, 12, 64, 0.125f}, most, run};
+  bool right = run > 0 ? run_once(&b, &one) : run_all(&b, most);
   void *owned[] = {b.k, b.v, b.q, b.out[0], b.out[1]};
   for (int i = 0; i < 5; ++i)
     b.device->ops->release(b.device, owned[i]);
