@@ -10,7 +10,10 @@
 
 typedef struct sampler sampler;
 
-// temperature 0 is greedy (the lowest id wins a tie); top_k 0 and top_p 1 switch their truncation off.
+// temperature 0 is greedy (the lowest id wins a tie); top_k 0 and top_p 1 switch their truncation off. Of the allowed
+// tokens, by descending logit and then by id, at most top_k are kept, until what is kept has top_p of all the weight. One
+// of them is drawn in id order: the first at which the sum of weights exceeds a uniform part of the whole, so that a
+// backend that adds up in parallel chooses the same (kernels/cuda/sample.cu).
 ss_status sampler_create(sampler **out, int32_t vocab_size, double temperature, int64_t top_k, double top_p,
                          ss_error *error);
 void sampler_free(sampler *sampler);

@@ -5,7 +5,6 @@
 #include "common/memory.h"
 #include "common/random.h"
 #include "infer/decoder.h"
-#include "infer/sampler.h"
 #include "span/control.h"
 
 #define N_TEXT 12
@@ -296,41 +295,11 @@ static void limits_are_named(void **state) {
   close_fixture(&f);
 }
 
-static void sampler_follows_its_distribution(void **state) {
-  (void)state;
-  ss_error error = {0};
-  const float logits[5] = {0.0f, 2.0f, 1.0f, -1.0f, (float)NAN};
-  const uint8_t allowed[5] = {1, 0, 1, 1, 1};
-  sampler *greedy = NULL, *warm = NULL, *cut = NULL;
-  double log_probability;
-  assert_ok(sampler_create(&greedy, 5, 0, 0, 1, &error));
-  assert_int_equal(sampler_choose(greedy, logits, NULL, NULL, &log_probability), 1);
-  assert_near(log_probability, 2 - log(exp(0) + exp(2) + exp(1) + exp(-1)), 1e-9);
-  assert_int_equal(sampler_choose(greedy, logits, allowed, NULL, NULL), 2);
-  assert_ok(sampler_create(&warm, 5, 1, 0, 1, &error));
-  assert_ok(sampler_create(&cut, 5, 1, 2, 1, &error));
-  int counts[5] = {0}, cut_counts[5] = {0};
-  ss_random random = ss_random_seed(4, 0);
-  for (int k = 0; k < 40000; ++k) {
-    ++counts[sampler_choose(warm, logits, NULL, &random, NULL)];
-    ++cut_counts[sampler_choose(cut, logits, NULL, &random, NULL)];
-  }
-  double total = exp(0) + exp(2) + exp(1) + exp(-1);
-  assert_near(counts[1] / 40000.0, exp(2) / total, 0.01);
-  assert_near(counts[3] / 40000.0, exp(-1) / total, 0.01);
-  assert_int_equal(counts[4], 0);
-  assert_int_equal(cut_counts[0] + cut_counts[3] + cut_counts[4], 0);
-  assert_near(cut_counts[2] / 40000.0, exp(1) / (exp(1) + exp(2)), 0.01);
-  sampler_free(greedy);
-  sampler_free(warm);
-  sampler_free(cut);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(slots_do_not_matter),      cmocka_unit_test(constrained_text_is_well_formed),
       cmocka_unit_test(controls_read_equal_rows), cmocka_unit_test(control_sets_have_equal_size),
-      cmocka_unit_test(limits_are_named),         cmocka_unit_test(sampler_follows_its_distribution),
+      cmocka_unit_test(limits_are_named),
   };
   return cmocka_run_group_tests_name("decoder", tests, NULL, NULL);
 }
