@@ -5,7 +5,7 @@
 // `<[> <=> reference+ <:> text <eos>`; `<[> <eos>` ends a task without answer. Dense training text has the
 // same segments without headers. V(i), the rows that the query at row i may read, turns on the policy
 // below and on nothing else. Training, prefill, decoding (host and device), evaluation and reports
-// all call span_visible_before / span_view_of; there is no second implementation.
+// all get it from span_reads_of and span_append_piece; there is no second implementation.
 //
 // The header compiles as C11 and as CUDA device code: static inline, caller-owned storage of fixed
 // capacity, no allocation, no libc. It knows neither tasks nor models.
@@ -120,51 +120,85 @@ SPAN_FUNCTION void span_append_range(span_range *ranges, int32_t *n_range, int32
   ++*n_range;
 }
 
+// What a query reads before its own segment, in pieces that do not depend on each other: a GPU looks at many at once.
+// Pieces ascend, so their ranges, each merged into what came before, are the visible rows.
+typedef struct {
+  int32_t s, in_header;
+  int32_t self_first;  // from here on the query reads everything up to itself
+  int32_t n_piece;
+  int32_t last_step;  // before s, -1 when there is none; looked for where the index is read
+} span_reads;
+
+// Of the header (in_header = 1) or body (0) of segment `s`; s == -1 stands for the preamble.
+SPAN_FUNCTION span_reads span_reads_of(const span_policy *policy, const span_layout *layout, int32_t s,
+                                       int32_t in_header) {
+  span_reads reads = {s, in_header, 0, 0, -1};
+  if (s < 0 || policy->mask == SPAN_MASK_NONE)
+    return reads;
+  const span_segment *own = &layout->segments[s];
+  reads.self_first = own->first;
+  reads.n_piece = 1;  // the preamble
+  if (own->kind == SPAN_CONTEXT) {
+    if (policy->context == SPAN_CONTEXT_CAUSAL)
+      reads.n_piece += s;
+  } else if (!in_header) {
+    reads.n_piece += own->n_reference;
+    if (!policy->body_sees_header)
+      reads.self_first = own->body_first;
+  } else if (policy->choose == SPAN_CHOOSE_ALL) {
+    ++reads.n_piece;
+  } else {
+    reads.n_piece += s;
+    reads.last_step = s - 1;
+    while (reads.last_step >= 0 && layout->segments[reads.last_step].kind != SPAN_STEP)
+      --reads.last_step;
+  }
+  return reads;
+}
+
+#define SPAN_PIECE_RANGES 2  // of a piece at most
+
+// Appends the ranges of piece k, 0 <= k < n_piece.
+SPAN_FUNCTION void span_append_piece(const span_policy *policy, const span_layout *layout,
+                                     const span_reads *reads, int32_t k, span_range *ranges,
+                                     int32_t *n_range) {
+  const span_segment *own = &layout->segments[reads->s];
+  if (k == 0) {
+    span_append_range(ranges, n_range, 0, layout->preamble_end);
+  } else if (own->kind == SPAN_CONTEXT) {
+    const span_segment *read = &layout->segments[k - 1];
+    if (read->kind == SPAN_CONTEXT)
+      span_append_range(ranges, n_range, read->first, read->end);
+  } else if (!reads->in_header) {
+    const span_segment *read = &layout->segments[layout->references[own->reference_first + k - 1]];
+    span_append_range(ranges, n_range, read->first, read->end);
+  } else if (policy->choose == SPAN_CHOOSE_ALL) {
+    span_append_range(ranges, n_range, 0, own->first);
+  } else {
+    const span_segment *read = &layout->segments[k - 1];
+    if (k - 1 == reads->last_step || (policy->pin && read->kind == SPAN_CONTEXT)) {
+      span_append_range(ranges, n_range, read->first, read->end);
+      return;
+    }
+    if (policy->choose == SPAN_CHOOSE_OPEN && read->referenced_by < reads->s)
+      return;
+    if (policy->choose != SPAN_CHOOSE_ANCHORS && read->header_end != SPAN_ROW_OPEN)
+      span_append_range(ranges, n_range, read->first, read->header_end);
+    if (read->anchor >= 0)
+      span_append_range(ranges, n_range, read->anchor, read->anchor + 1);
+  }
+}
+
 // The rows before segment `s` that its header (in_header = 1) or body (0) reads: sorted, merged, into
 // `ranges` (span_range_capacity entries). *self_first receives the row from which a query reads everything
 // up to itself; a last range that touches it is folded into it. s == -1 stands for the preamble.
 SPAN_FUNCTION int32_t span_visible_before(const span_policy *policy, const span_layout *layout, int32_t s,
                                           int32_t in_header, span_range *ranges, int32_t *self_first) {
+  span_reads reads = span_reads_of(policy, layout, s, in_header);
   int32_t n_range = 0;
-  if (s < 0 || policy->mask == SPAN_MASK_NONE) {
-    *self_first = 0;
-    return 0;
-  }
-  const span_segment *own = &layout->segments[s];
-  *self_first = own->first;
-  span_append_range(ranges, &n_range, 0, layout->preamble_end);
-  if (own->kind == SPAN_CONTEXT) {
-    if (policy->context == SPAN_CONTEXT_CAUSAL)
-      for (int32_t k = 0; k < s; ++k)
-        if (layout->segments[k].kind == SPAN_CONTEXT)
-          span_append_range(ranges, &n_range, layout->segments[k].first, layout->segments[k].end);
-  } else if (!in_header) {
-    for (int32_t k = 0; k < own->n_reference; ++k) {
-      const span_segment *read = &layout->segments[layout->references[own->reference_first + k]];
-      span_append_range(ranges, &n_range, read->first, read->end);
-    }
-    if (!policy->body_sees_header)
-      *self_first = own->body_first;
-  } else if (policy->choose == SPAN_CHOOSE_ALL) {
-    span_append_range(ranges, &n_range, 0, own->first);
-  } else {
-    int32_t last_step = s - 1;
-    while (last_step >= 0 && layout->segments[last_step].kind != SPAN_STEP)
-      --last_step;
-    for (int32_t k = 0; k < s; ++k) {
-      const span_segment *read = &layout->segments[k];
-      if (k == last_step || (policy->pin && read->kind == SPAN_CONTEXT)) {
-        span_append_range(ranges, &n_range, read->first, read->end);
-        continue;
-      }
-      if (policy->choose == SPAN_CHOOSE_OPEN && read->referenced_by < s)
-        continue;
-      if (policy->choose != SPAN_CHOOSE_ANCHORS && read->header_end != SPAN_ROW_OPEN)
-        span_append_range(ranges, &n_range, read->first, read->header_end);
-      if (read->anchor >= 0)
-        span_append_range(ranges, &n_range, read->anchor, read->anchor + 1);
-    }
-  }
+  for (int32_t k = 0; k < reads.n_piece; ++k)
+    span_append_piece(policy, layout, &reads, k, ranges, &n_range);
+  *self_first = reads.self_first;
   if (n_range > 0 && ranges[n_range - 1].end >= *self_first) {
     *self_first = ranges[n_range - 1].first;
     --n_range;
@@ -427,15 +461,21 @@ SPAN_FUNCTION int32_t span_tracker_push(span_tracker *tracker, int32_t token) {
   return result;
 }
 
+// The segment of the last pushed row, -1 for the preamble, and whether the row follows the header's rule.
+SPAN_FUNCTION int32_t span_tracker_segment(const span_tracker *tracker, int32_t *in_header) {
+  int32_t row = tracker->n_row - 1;
+  int32_t s = row < tracker->layout.preamble_end ? -1 : tracker->layout.n_segment - 1;
+  *in_header = s >= 0 && row < tracker->layout.segments[s].body_first;
+  return s;
+}
+
 // What the query of the last pushed row reads, as a view of one query; ranges need
 // span_range_capacity(&tracker->layout) entries. Requires n_row > 0.
 SPAN_FUNCTION span_view span_tracker_visible(const span_tracker *tracker, span_range *ranges) {
   span_view view;
-  int32_t row = tracker->n_row - 1;
-  int32_t s = row < tracker->layout.preamble_end ? -1 : tracker->layout.n_segment - 1;
-  int32_t in_header = s >= 0 && row < tracker->layout.segments[s].body_first;
-  view.query_first = row;
-  view.query_end = row + 1;
+  int32_t in_header, s = span_tracker_segment(tracker, &in_header);
+  view.query_first = tracker->n_row - 1;
+  view.query_end = tracker->n_row;
   view.range_first = 0;
   view.n_range = span_visible_before(&tracker->policy, &tracker->layout, s, in_header, ranges,
                                      &view.self_first);

@@ -95,6 +95,7 @@ ss_status cuda_attention_plan(ss_device *device, ss_attention_plan **plan_addres
   if (!*plan_address)
     SS_TRY(ss_allocate(plan_address, 1, sizeof **plan_address, "an attention plan", &device->error));
   ss_attention_plan *plan = *plan_address;
+  CUDA_REQUIRE(device, !plan->decode.resident, "attention_plan: the plan belongs to sequences");
   plan->n_key_row = n_key_row;
   plan->backward = backward;
   plan->has_tiles = plan->has_decode = false;
@@ -165,6 +166,7 @@ static ss_status choose_path(ss_device *device, ss_attention_plan *plan, const a
     describe_path(device, *path, "of single queries by ranges");
     return SS_OK;
   }
+  CUDA_REQUIRE(device, !plan->decode.resident, "attention: rows not aligned to 16 bytes");
   if ((asked == SS_ATTENTION_AUTO && call->q.dtype == SS_BF16) || asked == SS_ATTENTION_CUDNN) {
     if (dense &&
         attention_cudnn_serves(device, plan->causal_rows, plan->causal_length, call, backward, &engine)) {

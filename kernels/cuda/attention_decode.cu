@@ -53,7 +53,8 @@ typedef struct {
   uint32_t passes;                 // warps that share a group's query heads
   uint32_t per_item;               // warps an item: n_kv_head * passes
   uint32_t n_task;
-  float scale;  // times log2(e)
+  const uint32_t *n_task_now;  // resident plans: n_task is the most, this what there is; else NULL
+  float scale;                 // times log2(e)
 } decode_arguments;
 
 // Writes the key rows of visible rows [first, first + count) to rows[0..count), and -1 up to LISTED. `range` holds or
@@ -159,12 +160,16 @@ __global__ void __launch_bounds__(DECODE_WARPS * 32, decode_blocks(heads))
   GPU_SHARED(int4, listed, [DECODE_WARPS][LISTED / 4]);
   int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
   uint32_t task = blockIdx.x * DECODE_WARPS + (uint32_t)warp;
+  gpu_wait_previous();
+  gpu_release_next();
   if (task >= a.n_task)
     return;
   uint32_t part = task % a.per_item;
   int64_t index = task / a.per_item;
   const int4 *halves = reinterpret_cast<const int4 *>(a.items + index);
   int4 what = halves[0], where = halves[1];  // start, n_row, range, query; view, item_first, n_item
+  if (a.n_task_now && task >= *a.n_task_now)
+    return;
   int32_t kv_head = (int32_t)(part / a.passes), pass = (int32_t)(part % a.passes) * heads;
   int32_t head = kv_head * a.group + pass, n_here = a.group - pass < heads ? a.group - pass : heads;
   int32_t column = lane % LANES * WIDTH, query = what.w;
@@ -233,8 +238,11 @@ __global__ void __launch_bounds__(DECODE_WARPS * 32, decode_blocks(heads))
 template <typename type, int dim, int heads>
 static ss_status launch(ss_device *device, const decode_arguments *arguments) {
   unsigned blocks = (unsigned)cuda_ceil_divide(arguments->n_task, DECODE_WARPS);
-  GPU_LAUNCH((decode_kernel<type, dim, heads>), blocks, DECODE_WARPS * 32, 0, cuda_of(device)->stream,
-             *arguments);
+  cudaStream_t stream = cuda_of(device)->stream;
+  if (cuda_of(device)->compute_capability >= 90)
+    GPU_LAUNCH_EARLY((decode_kernel<type, dim, heads>), blocks, DECODE_WARPS * 32, 0, stream, *arguments);
+  else
+    GPU_LAUNCH((decode_kernel<type, dim, heads>), blocks, DECODE_WARPS * 32, 0, stream, *arguments);
   CUDA_LAUNCHED(device, "attention (decode)");
   return SS_OK;
 }
@@ -264,11 +272,15 @@ static head_split split_heads(ss_attention_shape shape, ss_dtype dtype) {
   return split;
 }
 
+static bool serves_dim(int32_t head_dim) {
+  return head_dim == 16 || head_dim == 32 || head_dim == 64 || head_dim == 128;
+}
+
 extern "C" bool attention_decode_serves(const ss_tensor *tensors, int n_tensor, ss_attention_shape shape) {
   for (int i = 0; i < n_tensor; ++i)
     if (!cuda_is_aligned(tensors[i]))
       return false;
-  return shape.head_dim == 16 || shape.head_dim == 32 || shape.head_dim == 64 || shape.head_dim == 128;
+  return serves_dim(shape.head_dim);
 }
 
 // --- the plan on the device ---
@@ -313,9 +325,45 @@ extern "C" ss_status attention_decode_recut(ss_device *device, attention_decode 
   return cut(device, plan, (int64_t)shape.n_kv_head * split_heads(shape, dtype).passes, item_rows);
 }
 
+static int64_t partial_bytes(int64_t n_item, ss_attention_shape shape) {
+  return n_item * shape.n_head * (shape.head_dim + 2) * (int64_t)sizeof(float);
+}
+
+extern "C" ss_status attention_decode_reside(ss_device *device, attention_decode *plan,
+                                             ss_attention_shape shape, ss_dtype dtype, int64_t n_view,
+                                             int64_t view_rows, int64_t view_ranges) {
+  if (!serves_dim(shape.head_dim))
+    return ss_fail(&device->error, SS_ERROR_LIMIT,
+                   "attention: no decode kernel for a head_dim of %d (expected 16, 32, 64 or 128)",
+                   shape.head_dim);
+  plan->heads = (int64_t)shape.n_kv_head * split_heads(shape, dtype).passes;
+  plan->n_view = n_view, plan->view_ranges = view_ranges;
+  plan->n_range = n_view * view_ranges;
+  plan->n_item = attention_decode_most_items(n_view, (int32_t)view_rows, plan->heads,
+                                             cuda_of(device)->n_multiprocessor);
+  CUDA_REQUIRE(device,
+               view_rows <= INT32_MAX / 2 && plan->n_range <= INT32_MAX &&
+                   plan->n_item * plan->heads <= INT32_MAX,
+               "attention: %lld views of %lld rows are too many", (long long)n_view, (long long)view_rows);
+  int64_t item = sizeof(attention_decode_item);
+  plan->item_offset = cuda_ceil_divide(plan->n_range * (int64_t)sizeof(attention_decode_range), item) * item;
+  plan->device_bytes = plan->item_offset + plan->n_item * item;
+  plan->counter_bytes = n_view * plan->heads * (int64_t)sizeof(int32_t);
+  SS_TRY(cuda_allocate(device, &plan->device_block, (size_t)plan->device_bytes, "decode items"));
+  SS_TRY(cuda_allocate(device, &plan->device_counters, (size_t)plan->counter_bytes, "decode counters"));
+  SS_TRY(cuda_allocate(device, &plan->device_n_task, sizeof(uint32_t), "decode items"));
+  SS_TRY(cuda_allocate(device, &plan->device_partials, (size_t)partial_bytes(plan->n_item, shape),
+                       "partial sums of attention"));
+  plan->merges = plan->resident = true;
+  plan->shape = shape, plan->dtype = dtype;
+  return SS_OK;
+}
+
 extern "C" void attention_decode_free(ss_device *device, attention_decode *plan) {
   cuda_release(device, plan->device_block);
   cuda_release(device, plan->device_counters);
+  cuda_release(device, plan->device_n_task);
+  cuda_release(device, plan->device_partials);
   attention_decode_free_host(plan);
 }
 
@@ -324,7 +372,14 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
                                               ss_tensor q, ss_tensor k, ss_tensor v) {
   head_split split = split_heads(shape, q.dtype);
   int64_t per_item = (int64_t)shape.n_kv_head * split.passes;
-  if (plan->item_rows == 0 || plan->heads != per_item)
+  if (plan->resident)
+    CUDA_REQUIRE(
+        device,
+        q.dtype == plan->dtype && shape.n_head == plan->shape.n_head &&
+            shape.n_kv_head == plan->shape.n_kv_head && shape.head_dim == plan->shape.head_dim,
+        "attention: %d heads of %d columns over %d kv heads are not what the sequences were made for",
+        shape.n_head, shape.head_dim, shape.n_kv_head);
+  else if (plan->item_rows == 0 || plan->heads != per_item)
     SS_TRY(cut(device, plan, per_item, 0));
   CUDA_REQUIRE(device, plan->n_item * per_item <= INT32_MAX, "attention: %lld items of %lld warps",
                (long long)plan->n_item, (long long)per_item);
@@ -344,9 +399,9 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.out_stride = out.stride, arguments.log_sum_exp_stride = log_sum_exp.stride;
   if (plan->merges) {
     int64_t n_partial = plan->n_item * shape.n_head;
-    void *scratch = NULL;
-    SS_TRY(cuda_scratch(device, CUDA_SCRATCH_INNER, &scratch,
-                        (size_t)n_partial * (size_t)(shape.head_dim + 2) * sizeof(float)));
+    void *scratch = plan->device_partials;
+    if (!plan->resident)
+      SS_TRY(cuda_scratch(device, CUDA_SCRATCH_INNER, &scratch, (size_t)partial_bytes(plan->n_item, shape)));
     arguments.partial_sums = (float *)scratch;
     arguments.partial_totals = (float2 *)(arguments.partial_sums + n_partial * shape.head_dim);
   }
@@ -355,6 +410,7 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.group = shape.n_head / shape.n_kv_head;
   arguments.passes = (uint32_t)split.passes, arguments.per_item = (uint32_t)per_item;
   arguments.n_task = (uint32_t)(plan->n_item * per_item);
+  arguments.n_task_now = (const uint32_t *)plan->device_n_task;
   arguments.scale = shape.scale * DECODE_LOG2_E;
   switch (shape.head_dim) {
   case 16:

@@ -8,8 +8,9 @@
 // on the batch as a whole: a long view among short ones becomes many items. A view that reads nothing is one item of no
 // rows.
 //
-// Nothing here depends on neighbouring entries beyond the two prefix sums (visible rows, items): a kernel of one thread
-// a view can fill the same arrays.
+// A *resident* plan is filled on the device, step by step, at addresses that stay (sequences.cu). A view's ranges then
+// have room of their own, and count visible rows from the view's first; items are the same, but for that and for the
+// index of a range.
 #ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_H
 #define SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_H
 
@@ -18,17 +19,16 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "kernels/cuda/attention_decode_items.h"
 #include "kernels/kernels.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define DECODE_ROWS_LEAST 32   // rows of an item: powers of two from here
-#define DECODE_ROWS_MERGE 128  // items smaller than this only where there are too few to keep the memory busy
-#define DECODE_ROWS_MOST 1024  // and to here
-#define DECODE_ITEM_ROUND 16   // items of a view, but for the last, have a multiple of this
-#define DECODE_WARPS 4         // of a block; each takes an item and a kv head
+#define DECODE_WARPS 4  // of a block; each takes an item and a kv head
+// Ranges are read this many at a time: so many entries {0, INT32_MAX} end a list among others.
+#define DECODE_RANGES_AFTER 33
 
 typedef struct {
   int32_t first;  // key row
@@ -63,6 +63,13 @@ typedef struct {
   int64_t device_bytes;
   void *device_counters;  // i32 [n_view, heads] items of a view that are done; zeros between calls
   int64_t counter_bytes;
+  // Resident: the block holds view_ranges ranges a view, then room for n_item items, the most that there can be.
+  bool resident;
+  ss_attention_shape shape;
+  ss_dtype dtype;
+  int64_t view_ranges;
+  void *device_n_task;    // u32: warps that the items want
+  void *device_partials;  // what merged items leave
 } attention_decode;
 
 static inline attention_decode_range *attention_decode_ranges(const attention_decode *plan) {
@@ -96,6 +103,10 @@ ss_status attention_decode_plan(ss_device *device, attention_decode *plan, const
 // Cuts anew and uploads with a given size of items: for measurements.
 ss_status attention_decode_recut(ss_device *device, attention_decode *plan, ss_attention_shape shape,
                                  ss_dtype dtype, int32_t item_rows);
+// Makes an empty plan resident: n_view views (view i is query i) of at most view_rows rows, in at most view_ranges
+// entries each. Fails when the decode kernel does not serve the shape.
+ss_status attention_decode_reside(ss_device *device, attention_decode *plan, ss_attention_shape shape,
+                                  ss_dtype dtype, int64_t n_view, int64_t view_rows, int64_t view_ranges);
 // log_sum_exp.data may be NULL.
 ss_status attention_decode_forward(ss_device *device, attention_decode *plan, ss_attention_shape shape,
                                    ss_tensor out, ss_tensor log_sum_exp, ss_tensor q, ss_tensor k,

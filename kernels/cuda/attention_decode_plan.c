@@ -6,8 +6,6 @@
 #include "common/memory.h"
 
 #define VISIBLE_MOST (INT32_MAX - 65536)  // kernels add small numbers to a visible row
-#define BUSY_WARPS 16  // warps of a multiprocessor whose loads (4 KB each) hide the memory's latency
-#define WAVES 3        // as many items again let what finishes early take over from what does not
 
 static int64_t ceil_divide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -80,22 +78,17 @@ ss_status attention_decode_list(attention_decode *plan, const ss_attention_view 
   return SS_OK;
 }
 
-static int64_t count_items(const attention_decode *plan, int64_t item_rows) {
+static int64_t count_items(const attention_decode *plan, int32_t item_rows) {
   int64_t count = 0;
-  for (int64_t i = 0; i < plan->n_view; ++i) {
-    int64_t rows = plan->view_row[i + 1] - plan->view_row[i];
-    count += rows > 0 ? ceil_divide(rows, item_rows) : 1;
-  }
+  for (int64_t i = 0; i < plan->n_view; ++i)
+    count += attention_decode_count(plan->view_row[i + 1] - plan->view_row[i], item_rows);
   return count;
 }
 
-// Large items have little to merge, small ones leave no multiprocessor without work. The largest that fill the GPU
-// WAVES times; below DECODE_ROWS_MERGE, the largest that fill it once.
 static int32_t choose_rows(const attention_decode *plan, int64_t heads, int32_t n_multiprocessor) {
-  int64_t busy = (int64_t)n_multiprocessor * BUSY_WARPS;
   int32_t rows = DECODE_ROWS_MOST;
   while (rows > DECODE_ROWS_LEAST &&
-         count_items(plan, rows) * heads < (rows > DECODE_ROWS_MERGE ? WAVES * busy : busy))
+         !attention_decode_enough(count_items(plan, rows), heads, n_multiprocessor, rows))
     rows /= 2;
   return rows;
 }
@@ -112,12 +105,8 @@ ss_status attention_decode_cut(attention_decode *plan, int64_t heads, int32_t n_
   plan->merges = false;
   for (int64_t i = 0; i < plan->n_view; ++i) {
     int32_t row = plan->view_row[i], end = plan->view_row[i + 1], range = plan->view_range[i];
-    int32_t count = end > row ? (int32_t)ceil_divide(end - row, item_rows) : 1;
-    int32_t each = (int32_t)(ceil_divide(ceil_divide(end - row, count), DECODE_ITEM_ROUND) *
-                             DECODE_ITEM_ROUND);
-    int32_t first = (int32_t)(item - attention_decode_items(plan));
-    // Rounding up may leave nothing for the last ones.
-    count = each > 0 ? (int32_t)ceil_divide(end - row, each) : 1;
+    attention_decode_split split = attention_decode_split_of(end - row, item_rows);
+    int32_t first = (int32_t)(item - attention_decode_items(plan)), each = split.each, count = split.count;
     plan->merges |= count > 1;
     for (int32_t n = 0; n < count; ++n, ++item, row += each) {
       while (range + 1 < plan->view_range[i + 1] && ranges[range + 1].start <= row)
