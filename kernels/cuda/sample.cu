@@ -270,7 +270,7 @@ static __device__ void find_kept(const choose_row *row, choose_shared *shared, d
                                   kept->id_bits);
         if (!(values[i] == values[i]) || order >> shift >> DIGIT_BITS != prefix)
           continue;
-        int32_t at = (int32_t)(order >> shift) % DIGITS * THREADS + (int32_t)threadIdx.x;
+        int32_t at = (int32_t)((order >> shift) % DIGITS) * THREADS + (int32_t)threadIdx.x;
         ++counts[at];
         if (wanted < INFINITY)
           weights[at] += weight_of(values[i], best, sharpness);
