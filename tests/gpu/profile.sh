@@ -7,14 +7,17 @@
 #   step-span   the same under a span mask (segments of 32 tokens)
 #   attention   all sections of the attention kernels over tiles, causal and under a span mask
 #   norm        ... of the norm kernels     classifier  ... of the kernel between the classifier's products
-#   adamw       ... of AdamW and the gradient norm      all         all of these
-#   SELFSPAN=./selfspan        the binary
+#   adamw       ... of AdamW and the gradient norm
+#   decode      DRAM bytes that decode attention reads over those it claims: 256 sequences, 128 of 1,024 rows in runs of 16
+#   all         all of these
+#   SELFSPAN=./selfspan        the binary      TESTS=build/gpu-tests   decode_kernel (made by `make gpu-tests`)
 #   NCU=ncu                    Nsight Compute; it needs the right to read performance counters
 #   PYTHON=python3             for the table
 #   RESULTS=runs/gpu/profile   NAME.csv; NAME.ncu-rep (for ncu-ui) and NAME.txt, its sections
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 selfspan=${SELFSPAN:-./selfspan}
+tests=${TESTS:-build/gpu-tests}
 ncu=${NCU:-ncu}
 python=${PYTHON:-python3}
 results=${RESULTS:-runs/gpu/profile}
@@ -86,6 +89,18 @@ part_adamw() {
   sections gradient-norm squares_kernel "${train[@]}"
 }
 
+# The second launch: the first is checked against the other kernel. ncu empties the caches before it.
+part_decode() {
+  local runs name
+  for runs in 16 8 64; do
+    name=decode-runs-$runs
+    run "$name" "$ncu" "${common[@]}" --kernel-name regex:decode_kernel --launch-skip 1 --launch-count 1 \
+      --metrics dram__bytes_read.sum,gpu__time_duration.sum --print-units base --csv --log-file "$results/$name.csv" \
+      "$tests/decode_kernel" --runs $runs || continue
+    [ $print = 1 ] || "$python" tests/gpu/dram.py "$results/$name.csv" "$results/$name.log" || failed=1
+  done
+}
+
 print=0
 parts=()
 for argument in "$@"; do
@@ -95,7 +110,7 @@ for argument in "$@"; do
     exit 0
     ;;
   --print) print=1 ;;
-  all) parts+=(step step-span attention norm classifier adamw) ;;
+  all) parts+=(step step-span attention norm classifier adamw decode) ;;
   *)
     declare -F "part_$argument" >/dev/null || {
       echo "profile: unknown part '$argument'; --help lists them" >&2

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds, tests and measures on a machine with an NVIDIA GPU, in parts of under 10 minutes each, and prints one table.
 #
-# usage: tests/gpu/run.sh PART...     parts: build test resume attention train decode losses data prototype
-#        quickstart sanitize table
+# usage: tests/gpu/run.sh PART...     parts: build test resume attention train decode decode-sweep decode-kernel replay
+#        losses data prototype quickstart sanitize table
 #   SELFSPAN=./selfspan   the binary          TESTS=build/gpu-tests   the test programs (both made by `build`)
 #   PYTHON=python3        for the peers (PyTorch); PEER=0 leaves them out
 #   RESULTS=runs/gpu      JSON reports, logs and datasets; an existing one is added to
@@ -117,18 +117,42 @@ part_train() {
     --data "$results/wide" --mask document
 }
 
-# 1,024 rows a dense query on average: the context and half of the steps. Pruned sequences read 128 of the context.
+# decode NAME ARGUMENTS...: 1,024 rows a dense query on average, the context and half of the steps.
+decode() {
+  local name=$1
+  shift
+  report "$name" "$selfspan" bench decode --device cuda "${gpt2[@]}" --set model.n_positions=1056 --context 1000 \
+    --steps 40 --warmup 4 "$@"
+}
+
 part_decode() {
-  local batch mixed
-  for batch in 1 64 256; do
-    mixed=(--mixed)
-    [ $batch = 1 ] && mixed=()
-    report decode-124m-b$batch "$selfspan" bench decode --device cuda "${gpt2[@]}" --set model.n_positions=1056 \
-      --batch $batch --context 1000 --visible-rows 128 --run-length 16 --steps 40 --warmup 4 "${mixed[@]}" "${peer[@]}"
-  done
+  decode decode-124m-b1 --batch 1 --visible-rows 128 --run-length 16 "${peer[@]}"
+  decode decode-124m-b64 --batch 64 --visible-rows 128 --run-length 16 --mixed "${peer[@]}"
+  decode decode-124m-b256 --batch 256 --visible-rows 128 --run-length 16 --mixed "${peer[@]}"
+}
+
+# Run lengths against time: 256 rows, so that the longest is one run.
+part_decode-sweep() {
+  decode decode-sweep-b64 --batch 64 --visible-rows 256 --run-length 8,16,32,64,128,256
+  decode decode-sweep-b256 --batch 256 --visible-rows 256 --run-length 8,16,32,64,128,256
+}
+
+part_decode-kernel() {
   note "decode attention alone: $tests/decode_kernel"
   "$tests/decode_kernel" 2>&1 | tee "$results/decode_kernel.log"
   [ "${PIPESTATUS[0]}" = 0 ] || failure decode_kernel "$results/decode_kernel.log"
+  [ ${#peer[@]} -gt 0 ] && "$python" -c 'import flashinfer' 2>/dev/null || return 0
+  note "the same rows: FlashInfer"
+  "$python" tests/peers/flashinfer_decode.py 12 12 64 256 1024 128 8,16,32,64,128 2>&1 | tee "$results/flashinfer.log" ||
+    failure flashinfer "$results/flashinfer.log"
+}
+
+# Derivations of 64 operators; REPLAY_EXAMPLES of them, in slots as many as fit beside each other (REPLAY_BATCH).
+part_replay() {
+  local examples=${REPLAY_EXAMPLES:-4096}
+  data replay configs/arithmetic-wide.yaml --set data.train=0 --set data.validation=0 --set "data.test=$examples"
+  report replay-124m "$selfspan" bench decode --device cuda "${gpt2[@]}" --replay "$results/replay" --examples "$examples" \
+    --arms "${REPLAY_ARMS:-dense,annotated,span}" ${REPLAY_BATCH:+--batch "$REPLAY_BATCH"} "${peer[@]}"
 }
 
 part_losses() {
@@ -182,7 +206,7 @@ part_table() {
   "$python" tests/gpu/table.py "$results"/*.json
 }
 
-[ $# -gt 0 ] || set -- build test resume attention train decode losses table
+[ $# -gt 0 ] || set -- build test resume attention train decode decode-sweep decode-kernel replay losses table
 for part in "$@"; do
   if [ "$part" = data ]; then
     datasets

@@ -15,6 +15,25 @@ def thousands(rate):
     return f"{rate / 1e3:.2f}K tok/s" if rate else "-"
 
 
+def microseconds(timing):
+    return f"{1e6 * timing['median_seconds']:.1f}" if timing else "-"
+
+
+def step_detail(arm, dense):
+    """What a step consists of: on the device alone, or planned and sampled by the host."""
+    attention = arm["attention"]
+    start = (f"{arm['rows_per_token']:.0f} rows, {arm['tokens_per_second'] / dense:.2f}x dense, step {milliseconds(arm['timing'])} ms, "
+             f"on the device {milliseconds(arm.get('device_timing'))}, floor {1e3 * arm['floor']['seconds']:.3f} "
+             f"({arm['percent_of_ceiling']:.0f}% reached), host {100 * arm['host_share']:.1f}%")
+    speed = (f"attention {microseconds(attention['timing'])} us a layer, {attention['kv_gigabytes_per_second']:.0f} GB/s, "
+             f"{attention['percent_of_copy']:.0f}% of copy, {attention['times_floor']:.2f}x bytes / copy")
+    if "advance" in arm:
+        return (f"{start}; {speed}; advance {microseconds(arm['advance'])} us ({100 * arm['shares']['advance']:.1f}%), choose "
+                f"{microseconds(arm['choose'])}, rest {1e6 * arm['rest_seconds']:.0f}, launch {microseconds(arm['enqueue'])}")
+    return (f"{start} (plan {milliseconds(arm['plan'])}, enqueue {milliseconds(arm.get('enqueue'))}, download "
+            f"{milliseconds(arm.get('download'))}, sample {milliseconds(arm['sample'])}); {speed}")
+
+
 def decode_rows(name, report):
     """A row for each arm, beside the peer's dense step."""
     arms = [r for r in report["results"] if r["engine"].startswith("selfspan")]
@@ -22,19 +41,34 @@ def decode_rows(name, report):
     other = peer.get("tokens_per_second")
     rows = []
     for arm in arms:
-        rate, attention, device = arm["tokens_per_second"], arm["attention"], arm.get("device_timing")
-        detail = (f"{arm['rows_per_token']:.0f} rows, {rate / arms[0]['tokens_per_second']:.2f}x dense, step "
-                  f"{milliseconds(arm['timing'])} ms, on the device {milliseconds(device)}, floor "
-                  f"{1e3 * arm['floor']['seconds']:.3f} ({arm['percent_of_ceiling']:.0f}% reached), host "
-                  f"{100 * arm['host_share']:.0f}% (plan {milliseconds(arm['plan'])}, enqueue "
-                  f"{milliseconds(arm.get('enqueue'))}, download {milliseconds(arm.get('download'))}, sample {milliseconds(arm['sample'])}); attention "
-                  f"{attention['kv_gigabytes_per_second']:.0f} GB/s, {attention['percent_of_copy']:.0f}% of copy")
-        rows.append((f"{name} {arm['engine'].split()[-1]}", thousands(rate), thousands(other),
-                     f"{rate / other:.2f}" if other else "-", detail))
+        rate = arm["tokens_per_second"]
+        rows.append((f"{name} {arm['engine'].removeprefix('selfspan ')}", thousands(rate), thousands(other),
+                     f"{rate / other:.2f}" if other else "-", step_detail(arm, arms[0]["tokens_per_second"])))
     if rows and peer:
         alone = peer.get("attention")
         rows[0] = rows[0][:4] + (rows[0][4] + f". Peer: {peer['engine']}, step {milliseconds(peer.get('timing'))} ms" +
                                  (f"; {alone['engine']} {alone['kv_gigabytes_per_second']:.0f} GB/s" if alone else ""),)
+    return rows
+
+
+def replay_rows(name, report):
+    """Examples a second of each arm; the peer decodes the dense arm's streams."""
+    arms = [r for r in report["replay"] if r["engine"].startswith("selfspan")]
+    peer = next((r for r in report["replay"] if not r["engine"].startswith("selfspan")), {})
+    other, first, rows = peer.get("examples_per_second"), arms[0]["examples_per_second"], []
+    for arm in arms:
+        rate = arm["examples_per_second"]
+        detail = (f"{rate / first:.2f}x {arms[0]['engine'].split()[-1]}, {arm['rows_per_token']:.0f} rows, "
+                  f"{arm['tokens_per_second'] / 1e3:.1f}K tok/s, decode {arm['decode_seconds']:.2f} s, prefill "
+                  f"{arm['prefill_seconds']:.2f} s, host {100 * arm['host_share']:.1f}%, ceiling "
+                  f"{arm['floor']['examples_per_second']:.1f} ex/s ({arm['percent_of_ceiling']:.0f}% reached, decoding alone "
+                  f"{arm['decode_percent_of_ceiling']:.0f}%, slots {100 * arm['slots_filled']:.0f}% full), "
+                  f"{report['examples']} examples, {arm['decoder']}")
+        same = other and arm["engine"].endswith("dense")
+        rows.append((f"{name} {arm['engine'].removeprefix('selfspan ')}", f"{rate:.2f} ex/s",
+                     f"{other:.2f} ex/s" if same else "-", f"{rate / other:.2f}" if same else "-",
+                     detail + (f". Peer: {peer['engine']}, decode {peer['decode_seconds']:.2f} s, prefill "
+                               f"{peer['prefill_seconds']:.2f} s, {peer['examples_done']} done" if same else "")))
     return rows
 
 
@@ -67,10 +101,11 @@ for path in sys.argv[1:]:
     try:
         with open(path) as file:
             name, report = os.path.basename(path)[:-5], json.load(file)
-        made = decode_rows(name, report) if "results" in report else [row(name, report)]
+        made = (decode_rows(name, report) if "results" in report else
+                replay_rows(name, report) if "replay" in report else [row(name, report)])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         made = [(os.path.basename(path), "unreadable", "-", "-", f"{type(error).__name__}: {error}")]
-    rows += [r or (os.path.basename(path), "no report", "-", "-", "neither attention, training, decoding nor losses")
+    rows += [r or (os.path.basename(path), "no report", "-", "-", "neither attention, training, decoding, replay nor losses")
              for r in made]
 widths = [max(len(r[i]) for r in rows) for i in range(4)]
 for r in rows:

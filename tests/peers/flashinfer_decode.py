@@ -32,7 +32,8 @@ workspace = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
 set_bytes = 2 * batch * rows * n_kv_head * head_dim * 2
 n_set = max(2, min(calls, (2 << 30) // set_bytes))
 q = torch.randn(batch, n_head, head_dim, device="cuda", dtype=torch.bfloat16)
-sets = [torch.randn(batch * rows, 2, n_kv_head, head_dim, device="cuda", dtype=torch.bfloat16) for _ in range(n_set)]
+sets = [tuple(torch.randn(batch * rows, n_kv_head, head_dim, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+        for _ in range(n_set)]
 
 
 def visible_rows(run):
@@ -50,7 +51,7 @@ def visible_rows(run):
 def reference(listed):
     """Of the first sequence, whose rows are the cache's first."""
     index = torch.tensor(listed, device="cuda")
-    k, v = (sets[0][index, i].float().repeat_interleave(n_head // n_kv_head, 1) for i in range(2))
+    k, v = (rows_of[index].float().repeat_interleave(n_head // n_kv_head, 1) for rows_of in sets[0])
     weights = torch.softmax(torch.einsum("hd,rhd->hr", q[0].float(), k) * head_dim ** -0.5, -1)
     return torch.einsum("hr,rhd->hd", weights, v)
 
@@ -65,8 +66,7 @@ def measure(listed, page, exact):
     wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=n_head // n_kv_head >= 4)
     numbers = [torch.tensor(values, dtype=torch.int32, device="cuda") for values in (ends, sum(pages, []), last)]
     wrapper.plan(*numbers, n_head, n_kv_head, head_dim, page, q_data_type=torch.bfloat16, kv_data_type=torch.bfloat16)
-    # [pages, 2, rows of a page, heads, dim] would be contiguous only for pages of one row: K and V are given apart.
-    caches = [tuple(s[:, i].reshape(-1, page, n_kv_head, head_dim) for i in range(2)) for s in sets]
+    caches = [tuple(rows_of.view(-1, page, n_kv_head, head_dim) for rows_of in one) for one in sets]
     out = wrapper.run(q, caches[0])[0].float()
     if exact:
         want = reference(listed[0])
