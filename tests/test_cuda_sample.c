@@ -31,7 +31,7 @@ static void *upload_of(cuda_fixture *f, const void *host, size_t bytes) {
   return data;
 }
 
-// Special ids at the end of the vocabulary, at its start with <eos> apart, or partly beyond it.
+// Special ids at the end of the vocabulary, at its start with <eos> apart, partly beyond it, or in two places.
 static span_tokens tokens_for(int32_t vocab_size, int where) {
   int32_t n_anchor = vocab_size > 40 ? 24 : 3;
   int32_t first = where == 0 ? vocab_size - 4 - n_anchor : where == 1 ? 1 : vocab_size - 6;
@@ -39,6 +39,8 @@ static span_tokens tokens_for(int32_t vocab_size, int where) {
   span_tokens tokens = {first, first + 1, first + 2, first + 3, first + 4, n_anchor};
   if (where == 1)
     tokens.eos = vocab_size / 2;
+  if (where == 3)
+    tokens.anchor_first = vocab_size / 4;
   return tokens;
 }
 
@@ -64,7 +66,7 @@ static void make_slot(cuda_fixture *f, slots *s, int slot, int32_t vocab_size) {
   ss_random *random = &f->random;
   span_sequence *sequence = &s->sequences[slot];
   memset(sequence, 0, sizeof *sequence);
-  span_tokens tokens = tokens_for(vocab_size, (int)ss_random_below(random, 3));
+  span_tokens tokens = tokens_for(vocab_size, (int)ss_random_below(random, 4));
   span_policy policy = span_policy_default();
   policy.max_header = (int32_t)ss_random_range(random, 4, 10);
   int32_t preamble = (int32_t)ss_random_below(random, 3),

@@ -32,6 +32,8 @@ static inline cudaError_t gpu_launch_early(void (*kernel)(parameters...), dim3 g
 #define GPU_DYNAMIC_SHARED(name)                                \
   extern __shared__ __align__(128) unsigned char gpu_shared_[]; \
   unsigned char *name = gpu_shared_
+// A device function that is rare and long: called, not copied into every caller.
+#define GPU_CALLED static __device__ __noinline__
 // A static shared array: GPU_SHARED(float, partial, [32]);
 #define GPU_SHARED(type, name, dimensions) __shared__ type name dimensions
 

@@ -41,8 +41,7 @@ typedef struct {
   int32_t vocab_size;
   int32_t first_piece, end_piece;
   int32_t constrained;
-  int32_t text;                        // whether tokens that are not special may
-  int32_t special_first, special_end;  // the special ones lie within
+  int32_t special_first, special_end;  // of the tokens that are judged one by one
 } choose_row;
 
 // What the threads of a block tell each other.
@@ -70,7 +69,7 @@ template <int width>
 static __device__ void open_row(choose_row *row, const span_tracker *tracker, int32_t constrained) {
   row->tracker = tracker;
   row->constrained = constrained;
-  row->text = 1;
+  row->special_first = row->special_end = 0;
   row->first_piece = 0;
   row->end_piece = row->vocab_size / width;
   if (!constrained)
@@ -84,15 +83,25 @@ static __device__ void open_row(choose_row *row, const span_tracker *tracker, in
   }
   row->special_first = min(max(first, 0), row->vocab_size);
   row->special_end = min(max(end, row->special_first), row->vocab_size);
-  row->text = span_token_allowed(tracker, end);
-  if (!row->text) {
-    row->first_piece = row->special_first / width;
-    row->end_piece = (row->special_end + width - 1) / width;
-  }
+  if (span_token_allowed(tracker, end))
+    return;
+  // Only special ones: what shares a piece with them is judged like them.
+  row->first_piece = row->special_first / width;
+  row->end_piece = (row->special_end + width - 1) / width;
+  row->special_first = row->first_piece * width;
+  row->special_end = row->end_piece * width;
 }
 
 static __device__ __forceinline__ bool is_allowed(const choose_row *row, int32_t token) {
   return !row->constrained || span_token_allowed(row->tracker, token);
+}
+
+// A bit for each of `count` tokens from `first` on that may be chosen.
+GPU_CALLED uint32_t judge(const span_tracker *tracker, int32_t first, int32_t count) {
+  uint32_t allowed = 0;
+  for (int32_t i = 0; i < count; ++i)
+    allowed |= (uint32_t)(span_token_allowed(tracker, first + i) != 0) << i;
+  return allowed;
 }
 
 // `count` pieces, `step` apart from `first` on; NaN where they reach `end` and for what may not be chosen.
@@ -107,17 +116,17 @@ static __device__ __forceinline__ void load_pieces(float *values, const choose_r
     if (first + u * step < end)
       load_elements<width>(values + u * width, row->logits + (int64_t)(first + u * step) * width);
   }
-  if (!row->constrained)
+  if (first * width >= row->special_end || (first + (count - 1) * step + 1) * width <= row->special_first)
     return;
 #pragma unroll
   for (int u = 0; u < count; ++u) {
     int32_t token = (first + u * step) * width;
-    if (row->text && (token + width <= row->special_first || token >= row->special_end))
+    if (token >= row->special_end || token + width <= row->special_first)
       continue;
+    uint32_t allowed = judge(row->tracker, token, width);
 #pragma unroll
     for (int i = 0; i < width; ++i)
-      if (!span_token_allowed(row->tracker, token + i))
-        values[u * width + i] = NAN;
+      values[u * width + i] = allowed >> i & 1 ? values[u * width + i] : NAN;
   }
 }
 
@@ -448,18 +457,17 @@ template <int width> static __global__ void __launch_bounds__(THREADS, 2) choose
   choose_row row;
   row.logits = a.logits + blockIdx.x * a.stride;
   row.vocab_size = a.vocab_size;
-  open_row<width>(&row, &sequence->tracker, sequence->constrain);
-  int32_t token;
+  int32_t token, constrained = sequence->constrain;
   double total;
-  float best = find_best<width>(&row, shared, &token, &total);
-  if (best == -INFINITY) {
-    token = find_any(&row, shared);
-    if (token == INT32_MAX) {  // nothing is allowed: everything is
-      open_row<width>(&row, &sequence->tracker, 0);
-      best = find_best<width>(&row, shared, &token, &total);
-      if (best == -INFINITY)
-        token = find_any(&row, shared);
-    }
+  float best;
+  for (;;) {
+    open_row<width>(&row, &sequence->tracker, constrained);
+    best = find_best<width>(&row, shared, &token, &total);
+    if (best == -INFINITY)
+      token = find_any(&row, shared);
+    if (token < INT32_MAX)
+      break;
+    constrained = 0;  // nothing is allowed: everything is
   }
   // An infinite logit has no probability beside others: the best is taken.
   if (a.sharpness > 0 && best > -INFINITY && best < INFINITY)

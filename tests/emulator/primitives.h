@@ -138,6 +138,7 @@ static inline void gpu_release_next(void) {}
   emulated_launch_of((kernel), #kernel, (grid), (block), (size_t)(shared_bytes), (stream), __VA_ARGS__)
 #define gpu_allow_shared(kernel, bytes) \
   cudaFuncSetAttribute((kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes))
+#define GPU_CALLED static __attribute__((noinline))
 #define GPU_DYNAMIC_SHARED(name) unsigned char *name = emulated_thread->dynamic_shared
 #define GPU_SHARED(type, name, dimensions)   \
   static __align__(16) type name dimensions; \
