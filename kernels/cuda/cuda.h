@@ -46,6 +46,9 @@ typedef struct {
   // rotary.cu: the frequencies that it used last.
   float rotary_frequencies[CUDA_ROTARY_PAIRS], rotary_theta;
   int64_t rotary_half;
+  // step.cu: sums that blocks share, and their counters; allocated by the first product that needs them.
+  void *step_memory;
+  const struct step_shape *step_forced;  // how to cut products: for tests and benchmarks, NULL otherwise
 } cuda_device;
 
 enum { CUDA_SCRATCH_INNER, CUDA_SCRATCH_OUTER };
@@ -111,6 +114,10 @@ void cuda_graph_free(ss_device *, ss_graph *graph);
 // Ends a recording that nobody will: before the device goes.
 void cuda_graph_abandon(ss_device *device);
 
+// --- rotary.cu ---
+// theta^(-d / half) for d < half <= CUDA_ROTARY_PAIRS, until the next call.
+const float *cuda_rotary_frequencies(ss_device *device, int64_t half, float theta);
+
 // --- memory.cu ---
 ss_status cuda_staging_create(ss_device *device);
 void cuda_staging_free(ss_device *device);
@@ -171,6 +178,12 @@ ss_status cuda_classifier_loss(ss_device *, ss_tensor losses, ss_tensor correct,
                                float scale);
 ss_status cuda_gradient_norm(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, double *norm);
 ss_status cuda_adamw(ss_device *, const ss_adamw_tensor *tensors, int32_t n_tensor, ss_adamw);
+ss_status cuda_step_linear(ss_device *, ss_tensor out, ss_tensor x, ss_norm norm, ss_tensor weight,
+                           ss_tensor bias, ss_step_activation activation);
+ss_status cuda_step_residual(ss_device *, ss_tensor x, ss_tensor in, ss_tensor weight, ss_tensor bias);
+ss_status cuda_step_qkv(ss_device *, ss_tensor q, ss_tensor k_cache, ss_tensor v_cache, ss_tensor x,
+                        ss_norm norm, ss_tensor weight, ss_tensor bias, ss_tensor positions, ss_tensor slots,
+                        int32_t head_dim, float theta);
 
 #ifdef __cplusplus
 }

@@ -101,6 +101,7 @@ static void cuda_destroy(ss_device *device) {
   for (int which = 0; which < 2; ++which)
     cudaFree(cuda->scratch[which]);
   cudaFree(cuda->optimizer_table);
+  cudaFree(cuda->step_memory);
   for (int i = 0; i < SS_N_STAMP; ++i)
     if (cuda->stamps[i])
       cudaEventDestroy(cuda->stamps[i]);
@@ -145,6 +146,9 @@ static const ss_ops cuda_ops = {
     .classifier_loss = cuda_classifier_loss,
     .gradient_norm = cuda_gradient_norm,
     .adamw = cuda_adamw,
+    .step_linear = cuda_step_linear,
+    .step_residual = cuda_step_residual,
+    .step_qkv = cuda_step_qkv,
     .graph_begin = cuda_graph_begin,
     .graph_end = cuda_graph_end,
     .graph_launch = cuda_graph_launch,

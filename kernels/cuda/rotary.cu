@@ -60,6 +60,17 @@ static ss_status launch(ss_device *device, ss_tensor x, const int32_t *positions
   return SS_OK;
 }
 
+const float *cuda_rotary_frequencies(ss_device *device, int64_t half, float theta) {
+  cuda_device *cuda = cuda_of(device);
+  if (cuda->rotary_half != half || cuda->rotary_theta != theta) {
+    for (int64_t d = 0; d < half; ++d)
+      cuda->rotary_frequencies[d] = (float)(1.0 / pow((double)theta, (double)d / (double)half));
+    cuda->rotary_half = half;
+    cuda->rotary_theta = theta;
+  }
+  return cuda->rotary_frequencies;
+}
+
 ss_status cuda_rotary(ss_device *device, ss_tensor x, ss_tensor positions, int32_t head_dim, float theta,
                       int32_t direction) {
   int64_t n = x.rows, half = head_dim / 2;
@@ -72,16 +83,10 @@ ss_status cuda_rotary(ss_device *device, ss_tensor x, ss_tensor positions, int32
                2 * CUDA_ROTARY_PAIRS);
   if (n * x.cols == 0)
     return SS_OK;
-  cuda_device *cuda = cuda_of(device);
-  if (cuda->rotary_half != half || cuda->rotary_theta != theta) {
-    for (int64_t d = 0; d < half; ++d)
-      cuda->rotary_frequencies[d] = (float)(1.0 / pow((double)theta, (double)d / (double)half));
-    cuda->rotary_half = half;
-    cuda->rotary_theta = theta;
-  }
+  const float *known = cuda_rotary_frequencies(device, half, theta);
   rotary_frequencies frequencies;
   for (int64_t d = 0; d < CUDA_ROTARY_PAIRS; ++d)
-    frequencies.of[d] = d < half ? cuda->rotary_frequencies[d] : 0.0f;
+    frequencies.of[d] = d < half ? known[d] : 0.0f;
   const int32_t *at = (const int32_t *)positions.data;
   bool aligned = cuda_is_aligned(x);
   if (x.dtype == SS_BF16)
