@@ -66,11 +66,10 @@ static int64_t visible_rows(const decode_work *work, const arm_plan *plan) {
   return plan->arm == DECODE_ARM_SPAN ? o->visible_rows : work->listed_rows / o->batch;
 }
 
-// Steps that the host plans and samples. Where the device takes them alone, a few are enough.
-static ss_status measure_host(decode_work *work, const arm_plan *plan, const bench_ceiling *rates,
-                              json_t *reports, ss_error *error) {
+// Steps that the host plans and samples. Beside those that the device takes alone, a few are enough.
+static ss_status measure_host(decode_work *work, const arm_plan *plan, bool beside,
+                              const bench_ceiling *rates, json_t *reports, ss_error *error) {
   const decode_bench_options *o = work->options;
-  bool beside = work->device->ops->sequences != NULL;
   decode_bench_options fewer = *o;
   if (beside && fewer.steps > HOST_STEPS)
     fewer.steps = HOST_STEPS;
@@ -106,7 +105,7 @@ static ss_status measure_resident(decode_work *work, const arm_plan *plan, const
 static ss_status measure_arms(decode_work *work, const bench_ceiling *rates, json_t *reports,
                               ss_error *error) {
   const decode_bench_options *o = work->options;
-  bool resident = work->device->ops->sequences != NULL;
+  bool resident = decode_resident_serves(work);
   arm_plan plans[DECODE_RUN_LENGTHS_MOST + 2];
   int n = list_arms(o, plans);
   json_t *beside = json_array();
@@ -117,7 +116,7 @@ static ss_status measure_arms(decode_work *work, const bench_ceiling *rates, jso
       status = decode_fill_cache(work, error);
     decode_make_views(work, plans[k].arm, plans[k].run_length);
     if (status == SS_OK && (!resident || plans[k].host))
-      status = measure_host(work, &plans[k], rates, resident ? beside : reports, error);
+      status = measure_host(work, &plans[k], resident, rates, resident ? beside : reports, error);
     if (status == SS_OK && resident)
       status = measure_resident(work, &plans[k], rates, reports, error);
   }

@@ -111,6 +111,8 @@ ss_status decode_flush(decode_work *work, int times, ss_error *error);
 ss_status decode_wait(decode_work *work, ss_error *error);
 
 // --- bench_decode_resident.c ---
+// Whether the device takes the work's steps alone.
+bool decode_resident_serves(decode_work *work);
 // Measures the arm of the work's views, and checks it; rows that are not selected are left as NaN.
 ss_status decode_measure_resident(decode_work *work, decode_resident_timings *timings, ss_error *error);
 

@@ -301,6 +301,31 @@ static ss_status check(decode_resident *r, decode_resident_timings *timings, ss_
 }
 
 // --- all of it ---
+static ss_sequences_options sequence_options(const decode_work *work, int32_t n_segment) {
+  return (ss_sequences_options){.n_slot = (int32_t)work->options->batch,
+                                .slot_rows = (int32_t)work->slot_rows,
+                                .n_segment = n_segment,
+                                .vocab_size = (int32_t)work->options->model.vocab_size,
+                                .shape = gpt_attention_shape(work->model),
+                                .top_p = 1,
+                                .control = -1};
+}
+
+bool decode_resident_serves(decode_work *work) {
+  ss_device *device = work->device;
+  if (device->ops->sequences == NULL)
+    return false;
+  ss_sequences_options options = sequence_options(work, 4);
+  ss_sequences *sequences = NULL;
+  ss_error refused = {0};
+  if (device->ops->sequences->create(device, &sequences, &options) != SS_OK) {
+    ss_device_error(device, &refused);
+    return false;
+  }
+  device->ops->sequences->release(device, sequences);
+  return true;
+}
+
 static ss_status create(decode_resident *r, ss_error *error) {
   decode_work *work = r->work;
   const decode_bench_options *o = work->options;
@@ -313,13 +338,7 @@ static ss_status create(decode_resident *r, ss_error *error) {
   SS_TRY(ss_allocate(&r->tokens, work->slot_rows, sizeof *r->tokens, "tokens", error));
   SS_TRY(ss_allocate(&r->rows, work->slot_rows, sizeof *r->rows, "rows", error));
   SS_TRY(gpt_decode_create(&r->decode, work->model, work->cache, o->batch, error));
-  ss_sequences_options options = {.n_slot = (int32_t)o->batch,
-                                  .slot_rows = (int32_t)work->slot_rows,
-                                  .n_segment = r->capacity,
-                                  .vocab_size = (int32_t)o->model.vocab_size,
-                                  .shape = gpt_attention_shape(work->model),
-                                  .top_p = 1,
-                                  .control = -1};
+  ss_sequences_options options = sequence_options(work, r->capacity);
   if (r->ops->create(work->device, &r->sequences, &options) != SS_OK)
     return ss_device_error(work->device, error);
   r->inputs = r->ops->inputs(work->device, r->sequences);
