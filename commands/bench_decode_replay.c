@@ -24,6 +24,7 @@ typedef struct {
   gpt_config config;
   gpt *model;
   store *data;
+  vocabulary *vocabulary;  // the data's, as large as the model's
   int64_t n_example, batch, longest;
   rendering *annotated;  // [n_example]
   rendering *arm;        // [n_example] the same examples in the arm under way
@@ -182,8 +183,7 @@ static ss_status measure_arm(decode_replay_run *run, arm arm, const bench_ceilin
   double wall = 0;
   decoder *decoder = NULL;
   SS_TRY(render(run, arm, error));
-  SS_TRY(decoder_create(&decoder, run->model, store_vocabulary(run->data), arm, &policy, &options,
-                        run->longest, error));
+  SS_TRY(decoder_create(&decoder, run->model, run->vocabulary, arm, &policy, &options, run->longest, error));
   ss_status status = SS_OK;
   int64_t few = run->n_example < WARMUP_EXAMPLES ? run->n_example : WARMUP_EXAMPLES;
   if (!run->device->synchronous)
@@ -311,6 +311,17 @@ static ss_status open_model(decode_replay_run *run, ss_error *error) {
   return gpt_initialize(run->model, 1, error);
 }
 
+// Where the model has more tokens than the data, they are anchors that no text uses: they are the last ids.
+static ss_status make_vocabulary(decode_replay_run *run, ss_error *error) {
+  const vocabulary *own = store_vocabulary(run->data);
+  int64_t more = run->config.vocab_size - vocabulary_size(own);
+  json_t *json = vocabulary_json(own);
+  json_object_set_new(json, "n_anchor", json_integer(vocabulary_span_tokens(own)->n_anchor + more));
+  ss_status status = vocabulary_from_json(&run->vocabulary, json, "a vocabulary of the model's size", error);
+  json_decref(json);
+  return status;
+}
+
 static ss_status measure(decode_replay_run *run, const bool wanted[N_ARM], json_t *all, json_t *reports,
                          ss_error *error) {
   bench_ceiling rates;
@@ -318,6 +329,7 @@ static ss_status measure(decode_replay_run *run, const bool wanted[N_ARM], json_
   SS_TRY(device_options_open(&run->device, run->options->on, error));
   SS_TRY(bench_measure_ceiling(run->device, &rates, error));
   SS_TRY(open_model(run, error));
+  SS_TRY(make_vocabulary(run, error));
   SS_TRY(choose_batch(run, error));
   for (int k = 0; k < N_ARM; ++k)
     if (wanted[k])
@@ -379,6 +391,7 @@ ss_status decode_replay(const decode_replay_options *options, ss_error *error) {
   json_decref(all);
   free_renderings(run.annotated, run.n_example);
   free_renderings(run.arm, run.n_example);
+  vocabulary_free(run.vocabulary);
   store_close(run.data);
   free(path);
   return status;

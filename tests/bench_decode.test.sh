@@ -40,6 +40,9 @@ assert a[1]["rows_per_token"] > 2 * a[2]["rows_per_token"] and a[1]["kv_bytes_re
 assert all(x["percent_of_ceiling"] > 0 and 0.5 < x["slots_filled"] <= 1 and x["examples_per_second"] > 0 for x in a)
 assert all(x["kv_bytes_read"] == round(x["rows_per_token"] * x["generated_tokens"]) * 256 for x in a)'
 check replay-table "${replay[@]}" --arms span
+check replay-larger "${replay[@]}" --arms dense,span --set model.vocab_size=500 --json
+python replay-larger-report 'import json; r = json.load(open("out")); assert r["vocab_size"] == 500
+assert [x["engine"] for x in r["replay"]] == ["selfspan dense", "selfspan span"]'
 refused replay-examples 3 "holds 12 examples" "${replay[@]}" --examples 13
 refused replay-vocabulary 2 "is less than the dataset" "${replay[@]}" --set model.vocab_size=8
 refused replay-arm 2 "spam" "${replay[@]}" --arms dense,spam
