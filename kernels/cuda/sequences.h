@@ -44,6 +44,8 @@ struct ss_sequences {
 };
 
 // --- sample.cu ---
+// Keeps no state and allocates nothing. Of a slot's sequence it writes gold_next and in_gold_header; a random number is
+// drawn only where the host would.
 ss_status cuda_sequences_choose(ss_device *device, ss_sequences *sequences, ss_tensor logits,
                                 ss_tensor slots);
 // --- sequences_advance.cu ---
