@@ -142,7 +142,7 @@ template <int rows16, int tiles8, int blocks32, step_kind kind>
 static ss_status launch(ss_device *device, const step_shape *shape, const step_arguments *arguments) {
   cuda_device *cuda = cuda_of(device);
   size_t bytes = shared_bytes(shape, arguments, arguments->stages);
-  if (bytes > 48 << 10)
+  if (bytes > 32 << 10)  // static shared memory counts against the 48 KB that need no permission
     CUDA_TRY(device, gpu_allow_shared((step_kernel<rows16, tiles8, blocks32, kind>), bytes));
   // One carve-out for all of a step's kernels: a multiprocessor changes its own only when it is idle.
   CUDA_TRY(device, cudaFuncSetAttribute((step_kernel<rows16, tiles8, blocks32, kind>),
@@ -182,6 +182,7 @@ extern "C" ss_status step_linear_launch(ss_device *device, step_kind kind, const
       a.n_feature, a.n_block32 * 32, 16 * shape->rows16, 8 * shape->tiles8, shape->blocks32, shape->splits,
       shape->blocks);
   a.pair = is_paired(kind, &a) ? a.pair : 4 * shape->tiles8;
+  a.bias_aligned = (uintptr_t)a.bias % 4 == 0 && a.pair % 2 == 0;
   a.n_tile = count_tiles(kind, &a, shape->tiles8);
   a.slice_blocks = (int32_t)cuda_ceil_divide(a.n_block32, shape->splits);
   a.stages = shape->blocks < a.n_tile ? STEP_STAGES : 1;

@@ -27,8 +27,9 @@
 // Floats between the rows of a warp's sums: an odd number of 8, so that the eight g write to different banks.
 #define STEP_PITCH(tiles8) (8 * ((tiles8) | 1))
 // Blocks a multiprocessor that registers are left for.
-constexpr int step_resident(int rows16, int blocks32) {
-  return rows16 * blocks32 <= 3 ? 3 : rows16 * blocks32 < 12 ? 2 : 1;
+constexpr int step_resident(int rows16, int blocks32, step_kind kind) {
+  int pieces = rows16 * blocks32;
+  return pieces <= 3 ? 3 : pieces < 12 || (rows16 == 1 && pieces == 12 && kind == STEP_KIND_RESIDUAL) ? 2 : 1;
 }
 
 // Features of a tile. Low columns come first, then as many high ones, `pair` features on: the two halves of a rotated
@@ -78,49 +79,62 @@ __device__ __forceinline__ float step_row_sum(float value) {
 }
 
 // Norm of the fragments, in place. parts: [STEP_WARPS][rows] a warp's mean and squares; weights: [2][I] weight, bias.
+// Pieces behind the warp's `count` are zero.
 template <int rows16, int blocks32>
 __device__ __forceinline__ void step_normalize(uint32_t (*x)[rows16][2][4], const step_arguments *a,
                                                float2 *parts, const float *weights, int32_t count,
                                                int32_t n_row, int warp, int lane) {
   enum { ROWS = 16 * rows16 };
   int32_t I = a->n_block32 * 32;
-  float means[rows16][2], scales[rows16][2];
-  float reciprocal = count > 0 ? 1.0f / (float)(count * 32) : 0.0f;
+  float reciprocal = count > 0 ? __fdividef(1.0f, (float)(count * 32)) : 0.0f;
 #pragma unroll
   for (int m = 0; m < rows16; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      means[m][half] = 0, scales[m][half] = 0;
       if (16 * m + 8 * half >= n_row)
         continue;
+      // Sums of pieces overlap where the unpacked values fit into registers; breaks keep the compiler from holding them.
       float sum = 0, squares = 0, mean = 0;
       if (a->centred) {
 #pragma unroll
-        for (int i = 0; i < blocks32; ++i)
-          if (i < count)
-#pragma unroll
-            for (int w = 0; w < 4; ++w)
-              sum += gpu_low_bf16(x[i][m][half][w]) + gpu_high_bf16(x[i][m][half][w]);
+        for (int i = 0; i < blocks32; ++i) {
+          if (blocks32 >= 8 && i >= count)
+            break;
+          const uint32_t *words = x[i][m][half];
+          sum += ((gpu_low_bf16(words[0]) + gpu_high_bf16(words[0])) +
+                  (gpu_low_bf16(words[1]) + gpu_high_bf16(words[1]))) +
+                 ((gpu_low_bf16(words[2]) + gpu_high_bf16(words[2])) +
+                  (gpu_low_bf16(words[3]) + gpu_high_bf16(words[3])));
+        }
         mean = step_row_sum(sum) * reciprocal;
       }
 #pragma unroll
-      for (int i = 0; i < blocks32; ++i)
-        if (i < count)
+      for (int i = 0; i < blocks32; ++i) {
+        if (blocks32 >= 8 && i >= count)
+          break;
+        float part = 0;
 #pragma unroll
-          for (int w = 0; w < 4; ++w) {
-            float low = gpu_low_bf16(x[i][m][half][w]) - mean, high = gpu_high_bf16(x[i][m][half][w]) - mean;
-            squares = fmaf(low, low, squares);
-            squares = fmaf(high, high, squares);
-          }
+        for (int w = 0; w < 4; ++w) {
+          float low = gpu_low_bf16(x[i][m][half][w]) - mean, high = gpu_high_bf16(x[i][m][half][w]) - mean;
+          part = fmaf(low, low, part);
+          part = fmaf(high, high, part);
+        }
+        squares += i < count ? part : 0.0f;
+      }
       squares = step_row_sum(squares);
       if (lane % 4 == 0)
         parts[warp * ROWS + 16 * m + 8 * half + lane / 4] = make_float2(mean, squares);
     }
   gpu_sync_block();
+  // The first `longer` warps have a piece more than the others.
+  int32_t longer = a->n_block32 % STEP_WARPS;
+  float columns = (float)(a->n_block32 / STEP_WARPS * 32), columns_longer = columns + 32;
+  float scales[rows16][2], shifts[rows16][2];  // value * scale + shift
 #pragma unroll
   for (int m = 0; m < rows16; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+      scales[m][half] = shifts[m][half] = 0;
       if (16 * m + 8 * half >= n_row)
         continue;
       float2 part[STEP_WARPS];
@@ -128,21 +142,17 @@ __device__ __forceinline__ void step_normalize(uint32_t (*x)[rows16][2][4], cons
 #pragma unroll
       for (int w = 0; w < STEP_WARPS; ++w) {
         part[w] = parts[w * ROWS + 16 * m + 8 * half + lane / 4];
-        int32_t columns = 32 * ((a->n_block32 - w + STEP_WARPS - 1) / STEP_WARPS);
-        mean = fmaf(part[w].x, (float)columns, mean);
+        mean = fmaf(part[w].x, w < longer ? columns_longer : columns, mean);
         squares += part[w].y;
       }
       mean *= a->reciprocal_I;
-      if (a->centred) {
 #pragma unroll
-        for (int w = 0; w < STEP_WARPS; ++w) {
-          int32_t columns = 32 * ((a->n_block32 - w + STEP_WARPS - 1) / STEP_WARPS);
-          float apart = part[w].x - mean;
-          squares = fmaf(apart * apart, (float)columns, squares);
-        }
+      for (int w = 0; w < STEP_WARPS; ++w) {
+        float apart = part[w].x - mean;
+        squares = fmaf(apart * apart, w < longer ? columns_longer : columns, squares);
       }
-      means[m][half] = mean;
-      scales[m][half] = 1.0f / sqrtf(fmaf(squares, a->reciprocal_I, a->epsilon));
+      scales[m][half] = rsqrtf(fmaf(squares, a->reciprocal_I, a->epsilon));
+      shifts[m][half] = -mean * scales[m][half];
     }
 #pragma unroll
   for (int i = 0; i < blocks32; ++i) {
@@ -159,11 +169,12 @@ __device__ __forceinline__ void step_normalize(uint32_t (*x)[rows16][2][4], cons
         if (16 * m + 8 * half >= n_row)
           continue;
         uint32_t *words = x[i][m][half];
-        float mean = means[m][half], scale = scales[m][half];
+        float scale = scales[m][half], shift = shifts[m][half];
 #pragma unroll
         for (int w = 0; w < 4; ++w)
-          words[w] = gpu_pack_bf16(fmaf((gpu_low_bf16(words[w]) - mean) * scale, weight[2 * w], bias[2 * w]),
-                                   fmaf((gpu_high_bf16(words[w]) - mean) * scale, weight[2 * w + 1],
+          words[w] = gpu_pack_bf16(fmaf(fmaf(gpu_low_bf16(words[w]), scale, shift), weight[2 * w],
+                                        bias[2 * w]),
+                                   fmaf(fmaf(gpu_high_bf16(words[w]), scale, shift), weight[2 * w + 1],
                                         bias[2 * w + 1]));
       }
   }
@@ -171,30 +182,33 @@ __device__ __forceinline__ void step_normalize(uint32_t (*x)[rows16][2][4], cons
 
 // --- epilogue: units of a row, two neighbouring low columns and the two high ones ---
 
-// What a unit needs beside its sums, read ahead of them.
+// What a unit needs beside its sums, read ahead of them. Pairs of BF16: low columns, high ones.
 typedef struct {
-  float bias[4];             // low, high
-  float2 old[2];             // RESIDUAL
+  uint32_t bias[2];
+  uint32_t old[2];           // RESIDUAL
   float cosine[2], sine[2];  // ROTARY
   int32_t slot;              // QKV, ROTARY
 } step_inputs;
 
-__device__ __forceinline__ void step_read_bias(step_inputs *in, const step_arguments *a, step_tile at,
-                                               int32_t c) {
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    int32_t feature = k < 2 ? step_low_feature(a, at, c + k) : step_high_feature(a, at, c + k - 2);
-    in->bias[k] = a->bias && feature >= 0 ? gpu_float(((const gpu_bf16 *)a->bias)[feature]) : 0.0f;
-  }
+// Two neighbours as a pair; 0 for what is not there.
+__device__ __forceinline__ uint32_t step_read_pair(const gpu_bf16 *from, bool first, bool second,
+                                                   bool aligned) {
+  if (first && second && aligned)
+    return *reinterpret_cast<const uint32_t *>(from);
+  return gpu_pack_bf16(first ? gpu_float(from[0]) : 0.0f, second ? gpu_float(from[1]) : 0.0f);
 }
 
-__device__ __forceinline__ float2 step_read_pair(const gpu_bf16 *from, bool first, bool second,
-                                                 bool aligned) {
-  if (first && second && aligned) {
-    uint32_t pair = *reinterpret_cast<const uint32_t *>(from);
-    return make_float2(gpu_low_bf16(pair), gpu_high_bf16(pair));
-  }
-  return make_float2(first ? gpu_float(from[0]) : 0.0f, second ? gpu_float(from[1]) : 0.0f);
+__device__ __forceinline__ void step_read_bias(step_inputs *in, const step_arguments *a, step_tile at,
+                                               int32_t c) {
+  in->bias[0] = in->bias[1] = 0;
+  if (!a->bias)
+    return;
+  const gpu_bf16 *bias = (const gpu_bf16 *)a->bias;
+  int32_t low = step_low_feature(a, at, c), high = step_high_feature(a, at, c);
+  in->bias[0] = step_read_pair(bias + (low < 0 ? 0 : low), low >= 0, step_low_feature(a, at, c + 1) >= 0,
+                               a->bias_aligned);
+  in->bias[1] = step_read_pair(bias + (high < 0 ? 0 : high), high >= 0, step_high_feature(a, at, c + 1) >= 0,
+                               a->bias_aligned);
 }
 
 __device__ __forceinline__ void step_write_pair(gpu_bf16 *to, float low, float high, bool first, bool second,
@@ -272,8 +286,8 @@ __device__ __forceinline__ void step_finish(const step_arguments *a, const step_
   for (int k = 0; k < 2; ++k)
     low[k] = step_low_feature(a, at, c + k), high[k] = step_high_feature(a, at, c + k);
 #pragma unroll
-  for (int k = 0; k < 4; ++k)
-    sums[k] += in->bias[k];
+  for (int k = 0; k < 2; ++k)
+    sums[2 * k] += gpu_low_bf16(in->bias[k]), sums[2 * k + 1] += gpu_high_bf16(in->bias[k]);
   if constexpr (kind == STEP_KIND_LINEAR) {
     bool swiglu = a->activation == SS_STEP_SWIGLU;
     if (swiglu) {
@@ -303,8 +317,8 @@ __device__ __forceinline__ void step_finish(const step_arguments *a, const step_
     for (int k = 0; k < 2; ++k) {
       int32_t first = k ? high[0] : low[0], second = k ? high[1] : low[1];
       if (first >= 0)
-        step_write_pair(x + first, in->old[k].x + sums[2 * k], in->old[k].y + sums[2 * k + 1], true,
-                        second >= 0, a->pairs_aligned);
+        step_write_pair(x + first, gpu_low_bf16(in->old[k]) + sums[2 * k],
+                        gpu_high_bf16(in->old[k]) + sums[2 * k + 1], true, second >= 0, a->pairs_aligned);
     }
   } else {
     if constexpr (kind == STEP_KIND_ROTARY)
@@ -329,7 +343,7 @@ __device__ __forceinline__ void step_finish(const step_arguments *a, const step_
 // --- the kernel ---
 
 template <int rows16, int tiles8, int blocks32, step_kind kind>
-__global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32))
+__global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32, kind))
     step_kernel(const step_arguments a) {
   enum {
     ROWS = 16 * rows16,
@@ -373,6 +387,14 @@ __global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32))
     step_read_bias(&inputs[o], &a, step_tile_of(&a, tile, FEATURES), unit % A_ROW * 2);
   }
 
+  const gpu_bf16 *rows[rows16][2];  // a row behind the last is not read
+#pragma unroll
+  for (int m = 0; m < rows16; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      rows[m][half] = (const gpu_bf16 *)a.x + (first_row + 16 * m + 8 * half + lane / 4) * a.x_stride +
+                      column + lane % 4 * 8;
+
   gpu_wait_previous();
   gpu_release_next();
 
@@ -383,12 +405,9 @@ __global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32))
     for (int m = 0; m < rows16; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        int32_t row = 16 * m + 8 * half + lane / 4;
         uint4 piece = make_uint4(0, 0, 0, 0);
-        if (i < count && row < n_row)
-          piece = __ldcg(reinterpret_cast<const uint4 *>((const gpu_bf16 *)a.x +
-                                                         (first_row + row) * a.x_stride + column +
-                                                         i * (STEP_WARPS * 32) + lane % 4 * 8));
+        if (i < count && 16 * m + 8 * half + lane / 4 < n_row)
+          piece = __ldcg(reinterpret_cast<const uint4 *>(rows[m][half] + i * (STEP_WARPS * 32)));
         uint32_t *words = x[i][m][half];
         words[0] = piece.x, words[1] = piece.y, words[2] = piece.z, words[3] = piece.w;
       }
@@ -399,13 +418,14 @@ __global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32))
       step_read_inputs<kind>(&inputs[o], &a, step_tile_of(&a, tile, FEATURES), first_row + row,
                              unit % A_ROW * 2);
   }
-  if (a.norm_weight) {
-    if (a.stages == 1)
-      gpu_copy_wait<1>();
-    else
-      gpu_copy_wait<STEP_STAGES>();
-    step_normalize<rows16, blocks32>(x, &a, parts, weights, count, n_row, warp, lane);
-  }
+  if constexpr (kind != STEP_KIND_RESIDUAL)
+    if (a.norm_weight) {
+      if (a.stages == 1)
+        gpu_copy_wait<1>();
+      else
+        gpu_copy_wait<STEP_STAGES>();
+      step_normalize<rows16, blocks32>(x, &a, parts, weights, count, n_row, warp, lane);
+    }
 
   for (int32_t stage = 0;; stage = stage + 1 < a.stages ? stage + 1 : 0) {
     unsigned char *region = regions + stage * stage_bytes;
@@ -431,9 +451,9 @@ __global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32))
         uint32_t first[2] = {piece.x, piece.y}, second[2] = {piece.z, piece.w};
 #pragma unroll
         for (int m = 0; m < rows16; ++m) {
-          uint32_t(*rows)[4] = x[i][m];
-          uint32_t a_first[4] = {rows[0][0], rows[1][0], rows[0][1], rows[1][1]};
-          uint32_t a_second[4] = {rows[0][2], rows[1][2], rows[0][3], rows[1][3]};
+          uint32_t(*of)[4] = x[i][m];
+          uint32_t a_first[4] = {of[0][0], of[1][0], of[0][1], of[1][1]};
+          uint32_t a_second[4] = {of[0][2], of[1][2], of[0][3], of[1][3]};
           gpu_mma(sums[m][j], a_first, first);
           gpu_mma(sums[m][j], a_second, second);
         }

@@ -43,14 +43,15 @@ typedef struct {
   int64_t x_stride, weight_stride, out_stride, k_stride, v_stride, n_cache_row;
   int32_t n, n_block32;          // rows; columns / 32
   int32_t n_feature;             // rows of weight
-  int32_t pair;                  // see step_features
+  int32_t pair;                  // see step_tile
   int32_t n_tile, slice_blocks;  // tiles; pieces of 32 columns of a split
   int32_t q_cols, k_cols;
   int32_t region_bytes, stages;  // a warp's part of a stage; stages in shared memory
   float reciprocal_I, epsilon;
   ss_step_activation activation;
-  bool centred, out_f32,
-      pairs_aligned;  // layer norm; out is F32; two neighbouring outputs can be stored at once
+  bool centred;                      // layer norm
+  bool out_f32;                      // LINEAR: out is F32
+  bool pairs_aligned, bias_aligned;  // two neighbours of out, of bias can be accessed at once
   float frequencies[STEP_ROTARY_PAIRS];
 } step_arguments;
 
