@@ -8,7 +8,6 @@
 #include "common/memory.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/sequences.h"
-#include "kernels/cuda/sequences.h"
 
 #ifdef SS_EMULATE
 #define nvtxRangePushA(name) ((void)(name))
@@ -151,7 +150,6 @@ static const ss_ops cuda_ops = {
     .step_linear = cuda_step_linear,
     .step_residual = cuda_step_residual,
     .step_qkv = cuda_step_qkv,
-    .sequences = &cuda_sequence_ops,
     .sequences = &cuda_sequence_ops,
     .graph_begin = cuda_graph_begin,
     .graph_end = cuda_graph_end,
