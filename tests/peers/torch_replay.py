@@ -136,7 +136,7 @@ def choose_attention(places):
     found = []
     for name, way, backends in ways:
         if found and cuda and "math" in name:
-            continue  # scores in memory: only where nothing else served
+            continue  # scores in memory: only where nothing else serves
         try:
             torch.compiler.reset()
             found.append((time_attention(way, backends, q, k, v, place, reference), name, way, backends))
@@ -155,8 +155,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(n_embd)
         self.up = nn.Linear(n_embd, 4 * n_embd)
         self.down = nn.Linear(4 * n_embd, n_embd)
-        self.register_buffer("k", torch.zeros(batch, rows, n_head, head_dim))
-        self.register_buffer("v", torch.zeros(batch, rows, n_head, head_dim))
+        self.register_buffer("k", torch.zeros(batch, rows, n_head, head_dim, dtype=dtype))
+        self.register_buffer("v", torch.zeros(batch, rows, n_head, head_dim, dtype=dtype))
 
     def mlp(self, x):
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
