@@ -120,7 +120,7 @@ emulated_tests := $(if $(SS_CXX),$(cuda_test_sources:tests/%.c=$(B)/tests/%))
 skipped_tests := $(if $(SS_CXX),,$(cuda_test_sources:tests/%.c=skip:%))
 gpu_support := $(patsubst %.cu,$(B)/obj/%.cu.o,$(cuda_support_sources:%.c=$(B)/obj/%.o))
 gpu_tests := $(if $(cuda_objects),$(cuda_test_sources:tests/%.c=$(B)/gpu-tests/%))
-gpu_benchmarks := $(if $(cuda_objects),$(B)/gpu-tests/decode_kernel)
+gpu_benchmarks := $(if $(cuda_objects),$(B)/gpu-tests/decode_kernel $(B)/gpu-tests/step_kernels)
 
 # Objects are rebuilt when the command line changes, not only when a file does.
 command_line := $(CC) $(ss_cflags) $(LDFLAGS) $(ss_libs) $(nvcc_flags) $(cuda_cflags) $(cuda_libs) $(SS_CXX) \

@@ -20,11 +20,10 @@
 enum {
   ROWS_MOST = 64,   // more are left to cuBLASLt
   SPLITS_MOST = 8,  // blocks that share a tile's columns
-  BLOCKS_FEW_ROWS =
-      264,  // tiles grow until there are at most so many blocks, up to 16 rows; a multiprocessor: 2
+  // Tiles grow until there are at most so many blocks for 132 multiprocessors: up to 16 rows, and above.
+  BLOCKS_FEW_ROWS = 264,
   BLOCKS_MORE_ROWS = 144,
-  SEVERAL_TILES = 8192,  // features from which a block takes several tiles
-  SHARED_MOST = 220 << 10
+  SEVERAL_TILES = 8192  // features from which a block takes several tiles
 };
 
 // Features that one tile covers in order: all, or the low ones of pairs.
@@ -51,6 +50,14 @@ static size_t shared_bytes(const step_shape *shape, const step_arguments *a, int
   return bytes;
 }
 
+// What a block may take: 227 KB on Hopper, less elsewhere.
+static size_t shared_most(const cuda_device *cuda) {
+  int bytes = 0;
+  if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda->ordinal) != cudaSuccess)
+    cudaGetLastError();
+  return bytes > 48 << 10 ? (size_t)bytes - 1024 : (47 << 10);  // static arrays take a little
+}
+
 static bool exists(const step_shape *shape) {
 #define EXISTS(rows, tiles, blocks)                                                 \
   if (shape->rows16 == rows && shape->tiles8 == tiles && shape->blocks32 == blocks) \
@@ -61,7 +68,7 @@ static bool exists(const step_shape *shape) {
 }
 
 // Whether a kernel of this shape computes the product.
-static bool serves(step_kind kind, const step_arguments *a, const step_shape *s) {
+static bool serves(const cuda_device *cuda, step_kind kind, const step_arguments *a, const step_shape *s) {
   if (s->splits < 1 || s->blocks < 1 || !exists(s))
     return false;
   int32_t tiles = count_tiles(kind, a, s->tiles8);
@@ -74,7 +81,7 @@ static bool serves(step_kind kind, const step_arguments *a, const step_shape *s)
                         tiles * groups * s->splits * (128 * s->rows16 * s->tiles8) * (int64_t)sizeof(float) >
                             STEP_PARTIAL_BYTES))
     return false;
-  return shared_bytes(s, a, s->blocks < tiles ? STEP_STAGES : 1) <= SHARED_MOST;
+  return shared_bytes(s, a, s->blocks < tiles ? STEP_STAGES : 1) <= shared_most(cuda);
 }
 
 // Few rows: small tiles, so that all multiprocessors take part. More: larger ones, because every block reads its rows
@@ -101,13 +108,15 @@ extern "C" bool step_choose(const cuda_device *cuda, step_kind kind, const step_
     if (shape->blocks32 == 16)
       shape->rows16 = 1;
     int32_t tiles = count_tiles(kind, a, shape->tiles8);
-    size_t bytes = shared_bytes(shape, a, STEP_STAGES);
-    int32_t resident = shape->rows16 * shape->blocks32 < 12 && 2 * bytes <= SHARED_MOST ? 2 : 1;
-    if (bytes <= SHARED_MOST && resident * cuda->n_multiprocessor < tiles)
+    size_t bytes = shared_bytes(shape, a, STEP_STAGES), most = shared_most(cuda);
+    int32_t resident = shape->rows16 * shape->blocks32 < 12 && 2 * bytes <= most ? 2 : 1;
+    if (bytes <= most && resident * cuda->n_multiprocessor < tiles)
       shape->blocks = resident * cuda->n_multiprocessor;
-    else
+    else if (a->n <= 16)
       shape->blocks = tiles;
-    return cuda_ceil_divide(a->n, 16 * shape->rows16) <= 2 && serves(kind, a, shape);
+    else
+      return false;  // every tile would take all rows from the L2 cache again
+    return cuda_ceil_divide(a->n, 16 * shape->rows16) <= 2 && serves(cuda, kind, a, shape);
   }
   if (kind == STEP_KIND_RESIDUAL && I32 > 24) {
     shape->blocks32 = more ? 3 : 12;
@@ -126,7 +135,7 @@ extern "C" bool step_choose(const cuda_device *cuda, step_kind kind, const step_
     if (shape->blocks32 == 3)
       shape->tiles8 = tiles8[more][i];
     shape->blocks = count_tiles(kind, a, shape->tiles8);
-    if (!serves(kind, a, shape))
+    if (!serves(cuda, kind, a, shape))
       continue;
     found = *shape;
     if (found.blocks * groups * found.splits <= most)
@@ -176,7 +185,7 @@ extern "C" ss_status step_linear_launch(ss_device *device, step_kind kind, const
                                         const step_arguments *arguments) {
   step_arguments a = *arguments;
   CUDA_REQUIRE(
-      device, serves(kind, &a, shape),
+      device, serves(cuda_of(device), kind, &a, shape),
       "step_linear: %d features and %d columns cannot be cut into %d rows, %d features, %d pieces, %d "
       "splits, %d blocks",
       a.n_feature, a.n_block32 * 32, 16 * shape->rows16, 8 * shape->tiles8, shape->blocks32, shape->splits,
