@@ -1,26 +1,29 @@
 // Decode attention: single queries over row ranges of a KV cache, at the memory's speed. The plan is explained in
 // attention_decode.h, what a warp does with rows in attention_decode.cuh.
 //
-// A warp takes an item and a kv head (with up to DECODE_HEADS of its query heads; wider groups take several warps, side
-// by side, which find the rows in the L2 cache). Neighbouring warps have neighbouring heads, so that whole rows of the
-// cache are read at about the same time. Warps share nothing: no block waits for its slowest.
+// A block takes an item and a kv head (with up to DECODE_HEADS of its query heads; wider groups take several blocks, side
+// by side, which find the rows in the L2 cache). Neighbouring blocks have neighbouring heads, so that whole rows of the
+// cache are read at about the same time. Each of the block's warps takes an even part of the rows, and they meet once,
+// at the end.
 //
-// A warp looks up its key rows 128 at a time: 32 ranges lie in the lanes' registers, each lane finds its visible row's
-// range in five shuffles, the rows go to shared memory, and each step takes four from there in one load. Then every step
-// has DECODE_UNROLL loads of 16 bytes of K and as many of V in flight in each lane: 4 KB a warp.
+// A warp looks up its key rows once: 32 ranges at a time lie in the lanes' registers, each lane finds its visible row's
+// range in five shuffles, the rows go to shared memory, and each step takes four from there in one load. K and V are
+// copied to shared memory asynchronously, STAGES steps ahead, each lane its own pieces: what it waits for are its own
+// copies, no other thread. So a warp has 12 KB on their way whatever it computes, and short parts (up to 48 rows for
+// head_dim 64) are one round trip to memory.
+//
+// In a chain of kernels launched early, what a plan says was written long before the kernel directly ahead, so that
+// everything up to the first copies happens while that one still runs. With resident plans, the one row that the step
+// appends to a sequence is its last visible one: that is copied later, the others' first steps at once.
 //
 // An item that is its view's only one writes the result. Otherwise it leaves (highest score, sum, weighted sum) in
 // scratch and counts itself; the last of a view's items to arrive merges all, in their order: which one merges varies,
 // what it computes does not. It also sets the counter back to zero. So one launch does all, with fixed addresses.
 //
 // The memory gives 3.0 TB/s / 132 = 23 bytes a nanosecond and multiprocessor: 23 KB must be in flight for a latency of
-// 1 us under load, and 40-64 KB to hide what warps do between loads. Registers (sm_90a, head_dim 64 and 128, no spills),
-// resident warps and bytes in flight of a multiprocessor, by query heads of a warp:
-//
-//   heads        1     2     3     4
-//   registers   80   125   128   168
-//   warps       24    16    16    12
-//   in flight   96    64    64    48 KB
+// 1 us under load, and 40-64 KB to hide what warps do between loads. Four blocks of 53 KB fit a multiprocessor with 228
+// KB: 192 KB are in flight, and one block alone has enough, so that the last blocks of a launch still get all of the
+// memory's speed. Registers (sm_90a, head_dim 64, no spills): 72 for one query head, 96, 121, 149 for two to four.
 //
 // A step of 16 rows (head_dim 64, one query head) is 240 instructions for 4 KB: 20% of what a multiprocessor can issue at
 // that rate.
@@ -33,8 +36,12 @@
 #include "kernels/cuda/cuda.h"
 
 enum {
-  DECODE_HEADS = 4,  // query heads of a warp at most (BF16; F32 takes one)
-  LISTED = 128,      // rows looked up at a time: a multiple of every step's
+  DECODE_HEADS = 4,                          // query heads of a warp at most (BF16; F32 takes one)
+  LISTED = DECODE_ROWS_MOST / DECODE_WARPS,  // rows of a warp at most
+  STAGES = 3,                                // steps of a warp that are on their way
+  STEP_PIECES = 2 * DECODE_UNROLL * 32,
+  SHARED_BYTES = DECODE_WARPS * STAGES * STEP_PIECES * 16,
+  THREADS = DECODE_WARPS * 32,
   MERGE_UNROLL = 4
 };
 
@@ -48,30 +55,30 @@ typedef struct {
   int32_t k_bytes, v_bytes;        // between rows
   float *partial_sums;             // [n_item, n_head, head_dim]
   float2 *partial_totals;          // [n_item, n_head] highest score, sum
-  int32_t *counters;               // [n_view, warps an item]
+  int32_t *counters;               // [n_view, blocks an item]
   int32_t n_range, n_head, group;  // group: query heads of a kv head
-  uint32_t passes;                 // warps that share a group's query heads
-  uint32_t per_item;               // warps an item: n_kv_head * passes
-  uint32_t n_task;
-  const uint32_t *n_task_now;  // resident plans: n_task is the most, this what there is; else NULL
-  float scale;                 // times log2(e)
+  uint32_t passes;                 // blocks that share a group's query heads
+  uint32_t per_item;               // blocks an item: n_kv_head * passes
+  const uint32_t *n_task_now;      // resident plans: blocks that have work; else NULL
+  float scale;                     // times log2(e)
 } decode_arguments;
 
-// Writes the key rows of visible rows [first, first + count) to rows[0..count), and -1 up to LISTED. `range` holds or
-// precedes the first; returns one that holds or precedes what follows.
-__device__ __forceinline__ int32_t list_rows(int32_t *rows, const decode_arguments *a, int32_t range,
-                                             int32_t first, int32_t count, int lane) {
+// Writes the key rows of visible rows [first, first + count) to rows[0..count), and -1 up to a multiple of every step's.
+// `range` holds or precedes the first.
+__device__ __forceinline__ void list_rows(int32_t *rows, const decode_arguments *a, int32_t range,
+                                          int32_t first, int32_t count, int lane) {
+  enum { STEP_MOST = 64 };
   int32_t end = first + count;
-  gpu_sync_warp();  // the rows before these have been taken
-  for (int32_t at = count + lane; at < LISTED; at += 32)
+  for (int32_t at = count + lane; at < (count + STEP_MOST - 1) / STEP_MOST * STEP_MOST; at += 32)
     rows[at] = -1;
-  for (;; range += 32) {
+  for (bool more = count > 0; more; range += 32) {
     int2 entry = make_int2(0, INT32_MAX);  // first, start
     if (range + lane < a->n_range)
-      entry = *reinterpret_cast<const int2 *>(a->ranges + range + lane);
-    int32_t next = range + 32 < a->n_range ? a->ranges[range + 32].start : INT32_MAX;
+      entry = __ldcg(reinterpret_cast<const int2 *>(a->ranges + range + lane));
+    int32_t next = range + 32 < a->n_range ? __ldcg(&a->ranges[range + 32].start) : INT32_MAX;
     int32_t limit = next < end ? next : end, begin = gpu_shuffle(entry.y, 0), shift = entry.x - entry.y;
     begin = begin > first ? begin : first;
+#pragma unroll 2
     for (int32_t at = first + (begin - first) / 32 * 32; at < limit; at += 32) {
       int32_t row = at + lane;
       int own = 0;  // the last of the 32 that starts no later
@@ -82,186 +89,311 @@ __device__ __forceinline__ int32_t list_rows(int32_t *rows, const decode_argumen
       if (row >= begin && row < limit)
         rows[row - first] = key;
     }
-    if (limit == end)
-      break;
+    more = limit < end;
   }
   gpu_sync_warp();
-  return range;
 }
 
-// `width` columns of a result, as they are stored.
-__device__ __forceinline__ void store_columns(float *to, const float *values) {
+// --- a warp's rows, on their way to shared memory ---
+typedef struct {
+  const void *k, *v;            // the lane's columns of row 0
+  const int32_t *rows;          // shared
+  uint4 *pieces;                // [STAGES, 2, DECODE_UNROLL, 32] shared, from the lane's on
+  int32_t held_back;            // which of the rows is not to be read yet; or -1
+  int32_t n_step, step, stage;  // step: the next to be read, `stage` its place
+} decode_reader;
+
+// Starts copying the next step's rows. What there is none of becomes zeros. A group of copies, be it empty.
+template <int lanes, int step_rows>
+__device__ __forceinline__ void read_step(decode_reader *r, const decode_arguments *a, int lane) {
+  if (r->step < r->n_step) {
+    int32_t mine = r->step * step_rows + lane / lanes * DECODE_UNROLL;
+    int4 four = *reinterpret_cast<const int4 *>(r->rows + mine);
+    int32_t rows[DECODE_UNROLL] = {four.x, four.y, four.z, four.w};
+    uint4 *to = r->pieces + r->stage * STEP_PIECES;
+#pragma unroll
+    for (int u = 0; u < DECODE_UNROLL; ++u) {
+      bool valid = rows[u] >= 0 && mine + u != r->held_back;
+      rows[u] = valid ? rows[u] : 0;
+      gpu_copy_async(to + u * 32, decode_address(r->k, rows[u], a->k_bytes), valid);
+      gpu_copy_async(to + (DECODE_UNROLL + u) * 32, decode_address(r->v, rows[u], a->v_bytes), valid);
+    }
+    ++r->step;
+    r->stage = r->stage + 1 < STAGES ? r->stage + 1 : 0;
+  }
+  gpu_copy_commit();
+}
+
+template <int lanes, int step_rows>
+__device__ __forceinline__ void read_first_steps(decode_reader *r, const decode_arguments *a, int lane) {
+#pragma unroll 1
+  for (int s = 0; s < STAGES; ++s)
+    read_step<lanes, step_rows>(r, a, lane);
+}
+
+// The row that read_first_steps has left out, where it came so far.
+template <int lanes, int step_rows>
+__device__ __forceinline__ void read_held_back(decode_reader *r, const decode_arguments *a, int lane) {
+  int32_t step = r->held_back / step_rows, u = r->held_back % step_rows - lane / lanes * DECODE_UNROLL;
+  if (r->held_back >= 0 && step < r->step) {
+    if (u >= 0 && u < DECODE_UNROLL) {
+      int32_t row = r->rows[r->held_back];
+      uint4 *to = r->pieces + step * STEP_PIECES + u * 32;
+      gpu_copy_async(to, decode_address(r->k, row, a->k_bytes), true);
+      gpu_copy_async(to + DECODE_UNROLL * 32, decode_address(r->v, row, a->v_bytes), true);
+    }
+    gpu_copy_commit();
+  }
+  r->held_back = -1;
+}
+
+// --- parts of a result ---
+// `count` parts in shared memory, `pitch` floats apart: weighted sums [heads, dim], then the heads' (highest score,
+// sum). Each of the block's first heads * dim / 4 threads adds up four columns of a head, in the parts' order.
+template <int dim, int heads> struct decode_joined {
+  int32_t head, column;
+  float highest, total, sum[4];
+};
+
+template <int dim, int heads>
+__device__ __forceinline__ void join_parts(decode_joined<dim, heads> *joined, const float *parts,
+                                           int32_t pitch, int32_t count) {
+  int32_t head = joined->head, column = joined->column;
+  float highest = -INFINITY, total = 0, sum[4] = {0};
+  for (int32_t p = 0; p < count; ++p)
+    highest = fmaxf(highest, parts[p * pitch + heads * dim + 2 * head]);
+  float base = highest == -INFINITY ? 0.0f : highest;
+#pragma unroll 4
+  for (int32_t p = 0; p < count; ++p) {
+    const float *part = parts + p * pitch;
+    float shrink = gpu_exp2(part[heads * dim + 2 * head] - base);
+    float4 values = *reinterpret_cast<const float4 *>(part + head * dim + column);
+    total = fmaf(part[heads * dim + 2 * head + 1], shrink, total);
+    sum[0] = fmaf(values.x, shrink, sum[0]), sum[1] = fmaf(values.y, shrink, sum[1]);
+    sum[2] = fmaf(values.z, shrink, sum[2]), sum[3] = fmaf(values.w, shrink, sum[3]);
+  }
+  joined->highest = highest, joined->total = total;
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    joined->sum[i] = sum[i];
+}
+
+__device__ __forceinline__ void store_four(float *to, const float *values) {
   store_elements<4>(to, values);
 }
-__device__ __forceinline__ void store_columns(gpu_bf16 *to, const float *values) {
+__device__ __forceinline__ void store_four(gpu_bf16 *to, const float *values) {
   *reinterpret_cast<uint2 *>(to) = make_uint2(gpu_pack_bf16(values[0], values[1]),
                                               gpu_pack_bf16(values[2], values[3]));
 }
 
-// Merges the items [first, first + count) of a view for one query head, in their order, and writes the result.
-template <typename type, int dim>
-__device__ __forceinline__ void merge_items(const decode_arguments *a, int64_t first, int32_t count,
-                                            int32_t query, int32_t head, int lane) {
-  enum { LANES = dim / 4, AT_ONCE = 32 / LANES };  // lanes of an item's sum; items of a load
-  const float2 *totals = a->partial_totals + first * a->n_head + head;
-  const float *sums = a->partial_sums + (first * a->n_head + head) * dim + lane % LANES * 4;
-  float highest = -INFINITY, total = 0, sum[4] = {0};
-  for (int32_t i = lane; i < count; i += 32)
-    highest = fmaxf(highest, __ldcg(&totals[(int64_t)i * a->n_head]).x);
-  highest = gpu_warp_max(highest);
-  float base = highest == -INFINITY ? 0.0f : highest;
-  for (int32_t i = lane / LANES; i < count; i += AT_ONCE * MERGE_UNROLL) {
-    float2 part[MERGE_UNROLL];
-    float4 values[MERGE_UNROLL];
-#pragma unroll
-    for (int u = 0; u < MERGE_UNROLL; ++u) {
-      int64_t item = i + u * AT_ONCE;
-      part[u] = make_float2(-INFINITY, 0), values[u] = make_float4(0, 0, 0, 0);
-      if (item < count) {
-        part[u] = __ldcg(&totals[item * a->n_head]);
-        values[u] = __ldcg(reinterpret_cast<const float4 *>(sums + item * a->n_head * dim));
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < MERGE_UNROLL; ++u) {
-      float shrink = gpu_exp2(part[u].x - base);
-      total = fmaf(part[u].y, shrink, total);
-      sum[0] = fmaf(values[u].x, shrink, sum[0]), sum[1] = fmaf(values[u].y, shrink, sum[1]);
-      sum[2] = fmaf(values[u].z, shrink, sum[2]), sum[3] = fmaf(values[u].w, shrink, sum[3]);
-    }
-  }
-#pragma unroll
-  for (int mask = LANES; mask < 32; mask *= 2) {
-    total += gpu_shuffle_xor(total, mask);
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      sum[i] += gpu_shuffle_xor(sum[i], mask);
-  }
-  float inverse = total > 0 ? 1.0f / total : 0.0f;
+// head: the first of the block's.
+template <typename type, int dim, int heads>
+__device__ __forceinline__ void store_result(const decode_joined<dim, heads> *joined,
+                                             const decode_arguments *a, int32_t query, int32_t head) {
+  float inverse = joined->total > 0 ? 1.0f / joined->total : 0.0f, values[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i)
-    sum[i] *= inverse;
-  if (lane < LANES)
-    store_columns((type *)a->out + query * a->out_stride + (int64_t)head * dim + lane * 4, sum);
-  if (a->log_sum_exp && lane == 0)
-    a->log_sum_exp[query * a->log_sum_exp_stride + head] = decode_log_sum(highest, total);
+    values[i] = joined->sum[i] * inverse;
+  head += joined->head;
+  store_four((type *)a->out + query * a->out_stride + (int64_t)head * dim + joined->column, values);
+  if (a->log_sum_exp && joined->column == 0)
+    a->log_sum_exp[query * a->log_sum_exp_stride + head] = decode_log_sum(joined->highest, joined->total);
 }
 
-// Blocks a multiprocessor that the compiler leaves registers for: as many as it can without spills.
+// Leaves what the items [first, first + count) of a view have left in scratch as parts in shared memory, a part for each
+// LANES lanes of the block. Each takes every PARTS-th item, MERGE_UNROLL of them at a time.
+template <int dim, int heads>
+__device__ __forceinline__ void gather_items(float *parts, int32_t pitch, const decode_arguments *a,
+                                             int64_t first, int32_t count, int32_t head, int32_t n_here) {
+  enum { LANES = dim / 4, PARTS = THREADS / LANES };
+  int32_t part = (int32_t)threadIdx.x / LANES, column = (int32_t)threadIdx.x % LANES * 4;
+  for (int h = 0; h < n_here; ++h) {
+    const float2 *totals = a->partial_totals + first * a->n_head + head + h;
+    const float *sums = a->partial_sums + (first * a->n_head + head + h) * dim + column;
+    float highest = -INFINITY, total = 0, sum[4] = {0};
+    for (int32_t i = part; i < count; i += PARTS * MERGE_UNROLL) {
+      float2 one[MERGE_UNROLL];
+      float4 values[MERGE_UNROLL];
+#pragma unroll
+      for (int u = 0; u < MERGE_UNROLL; ++u) {
+        int64_t item = i + u * PARTS;
+        one[u] = make_float2(-INFINITY, 0), values[u] = make_float4(0, 0, 0, 0);
+        if (item < count) {
+          one[u] = __ldcg(&totals[item * a->n_head]);
+          values[u] = __ldcg(reinterpret_cast<const float4 *>(sums + item * a->n_head * dim));
+        }
+      }
+      float higher = highest;
+#pragma unroll
+      for (int u = 0; u < MERGE_UNROLL; ++u)
+        higher = fmaxf(higher, one[u].x);
+      float base = higher == -INFINITY ? 0.0f : higher, shrink = gpu_exp2(highest - base);
+      highest = higher, total *= shrink;
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        sum[k] *= shrink;
+#pragma unroll
+      for (int u = 0; u < MERGE_UNROLL; ++u) {
+        shrink = gpu_exp2(one[u].x - base);
+        total = fmaf(one[u].y, shrink, total);
+        sum[0] = fmaf(values[u].x, shrink, sum[0]), sum[1] = fmaf(values[u].y, shrink, sum[1]);
+        sum[2] = fmaf(values[u].z, shrink, sum[2]), sum[3] = fmaf(values[u].w, shrink, sum[3]);
+      }
+    }
+    float *to = parts + part * pitch;
+    store_elements<4>(to + h * dim + column, sum);
+    if (column == 0)
+      to[heads * dim + 2 * h] = highest, to[heads * dim + 2 * h + 1] = total;
+  }
+}
+
+// Blocks of four warps a multiprocessor that the compiler leaves registers for, without spills.
 constexpr int decode_blocks(int heads) {
-  return (heads == 1 ? 24 : heads <= 3 ? 16 : 12) / DECODE_WARPS;
+  return heads <= 3 ? 4 : 3;
 }
 
 template <typename type, int dim, int heads>
-__global__ void __launch_bounds__(DECODE_WARPS * 32, decode_blocks(heads))
-    decode_kernel(const decode_arguments a) {
+__global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(const decode_arguments a) {
   typedef decode_shape<type, dim> shape;
   enum { WIDTH = shape::WIDTH, LANES = shape::LANES, ROWS = shape::ROWS };
+  enum { PARTS = THREADS / (dim / 4), PART_FLOATS = SHARED_BYTES / 4 / PARTS };
+  static_assert((int)PART_FLOATS >= heads * (dim + 2) && LISTED % ROWS == 0,
+                "room for all parts, and whole steps");
   GPU_SHARED(int4, listed, [DECODE_WARPS][LISTED / 4]);
+  GPU_SHARED(int32_t, last, [1]);
+  GPU_DYNAMIC_SHARED(shared);
   int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-  uint32_t task = blockIdx.x * DECODE_WARPS + (uint32_t)warp;
-  gpu_wait_previous();
-  gpu_release_next();
-  if (task >= a.n_task)
-    return;
-  uint32_t part = task % a.per_item;
-  int64_t index = task / a.per_item;
+  uint32_t part = blockIdx.x % a.per_item;
+  int64_t index = blockIdx.x / a.per_item;
   const int4 *halves = reinterpret_cast<const int4 *>(a.items + index);
-  int4 what = halves[0], where = halves[1];  // start, n_row, range, query; view, item_first, n_item
-  if (a.n_task_now && task >= *a.n_task_now)
+  int4 what = __ldcg(halves),
+       where = __ldcg(halves + 1);  // start, n_row, range, query; view, item_first, n_item
+  if (a.n_task_now && blockIdx.x >= __ldcg(a.n_task_now))
     return;
   int32_t kv_head = (int32_t)(part / a.passes), pass = (int32_t)(part % a.passes) * heads;
   int32_t head = kv_head * a.group + pass, n_here = a.group - pass < heads ? a.group - pass : heads;
   int32_t column = lane % LANES * WIDTH, query = what.w;
 
+  int32_t n_step = (what.y + ROWS - 1) / ROWS, from = n_step * warp / DECODE_WARPS;
+  int32_t to = n_step * (warp + 1) / DECODE_WARPS;
+  int32_t n_row = (to * ROWS < what.y ? to * ROWS : what.y) - from * ROWS;
+  float *parts = reinterpret_cast<float *>(shared);
+  decode_reader reader;
+  reader.k = (const type *)a.k + (int64_t)kv_head * dim + column;
+  reader.v = (const type *)a.v + (int64_t)kv_head * dim + column;
+  reader.rows = reinterpret_cast<const int32_t *>(listed[warp]);
+  reader.pieces = reinterpret_cast<uint4 *>(shared) + warp * STAGES * STEP_PIECES + lane;
+  reader.n_step = to - from, reader.step = reader.stage = 0, reader.held_back = -1;
+  list_rows(reinterpret_cast<int32_t *>(listed[warp]), &a, what.z, what.x + from * ROWS, n_row, lane);
+  if (a.n_task_now) {
+    if (warp == DECODE_WARPS - 1 && index == where.y + where.z - 1)
+      reader.held_back = n_row - 1;
+    read_first_steps<LANES, ROWS>(&reader, &a, lane);
+  }
+  gpu_wait_previous();
+  gpu_release_next();
+  if (a.n_task_now)
+    read_held_back<LANES, ROWS>(&reader, &a, lane);
+  else
+    read_first_steps<LANES, ROWS>(&reader, &a, lane);
+
   decode_state<type, dim, heads> state;
   decode_begin(&state, (const type *)a.q + query * a.q_stride + (int64_t)head * dim + column, n_here,
                a.scale);
-  const type *k = (const type *)a.k + (int64_t)kv_head * dim + column;
-  const type *v = (const type *)a.v + (int64_t)kv_head * dim + column;
-  int32_t *rows = reinterpret_cast<int32_t *>(listed[warp]), range = what.z;
-  for (int32_t done = 0; done < what.y; done += LISTED) {
-    int32_t count = what.y - done < LISTED ? what.y - done : LISTED;
-    range = list_rows(rows, &a, range, what.x + done, count, lane);
-    for (int32_t at = 0; at < count; at += ROWS) {
-      int4 four = listed[warp][at / DECODE_UNROLL + lane / LANES];
-      int32_t mine[DECODE_UNROLL] = {four.x, four.y, four.z, four.w};
-      bool seen[DECODE_UNROLL] = {four.x >= 0, four.y >= 0, four.z >= 0, four.w >= 0};
-      decode_step(&state, mine, seen, k, a.k_bytes, v, a.v_bytes);
-    }
+  for (int32_t step = 0, stage = 0; step < reader.n_step; ++step) {
+    if (step + 1 < reader.n_step)
+      gpu_copy_wait<STAGES - 1>();
+    else
+      gpu_copy_wait<0>();  // what was held back came last
+    const uint4 *pieces = reader.pieces + stage * STEP_PIECES;
+    bool seen[DECODE_UNROLL];
+#pragma unroll
+    for (int u = 0; u < DECODE_UNROLL; ++u)
+      seen[u] = step * ROWS + lane / LANES * DECODE_UNROLL + u < n_row;
+    decode_step(&state, seen, pieces, pieces + DECODE_UNROLL * 32, 32);
+    read_step<LANES, ROWS>(&reader, &a, lane);
+    stage = stage + 1 < STAGES ? stage + 1 : 0;
   }
   decode_join_groups(&state);
 
-  if (where.z == 1) {
-#pragma unroll
-    for (int h = 0; h < heads; ++h) {
-      if (h >= n_here)
-        break;
-      float inverse = state.total[h] > 0 ? 1.0f / state.total[h] : 0.0f;
-#pragma unroll
-      for (int i = 0; i < WIDTH; ++i)
-        state.sum[h][i] *= inverse;
-      if (lane < LANES)
-        store_elements<WIDTH>((type *)a.out + query * a.out_stride + (int64_t)(head + h) * dim + column,
-                              state.sum[h]);
-      if (a.log_sum_exp && lane == 0)
-        a.log_sum_exp[query * a.log_sum_exp_stride + head + h] = decode_log_sum(state.highest[h],
-                                                                                state.total[h]);
-    }
-    return;
-  }
+  // The warps' parts lie where their rows have lain.
+  float *mine = parts + warp * (SHARED_BYTES / 4 / DECODE_WARPS);
+  gpu_sync_warp();
 #pragma unroll
   for (int h = 0; h < heads; ++h) {
-    if (h >= n_here)
-      break;
-    int64_t at = index * a.n_head + head + h;
     if (lane < LANES)
-      store_elements<WIDTH>(a.partial_sums + at * dim + column, state.sum[h]);
+      store_elements<WIDTH>(mine + h * dim + column, state.sum[h]);
     if (lane == 0)
-      a.partial_totals[at] = make_float2(state.highest[h], state.total[h]);
+      mine[heads * dim + 2 * h] = state.highest[h], mine[heads * dim + 2 * h + 1] = state.total[h];
+  }
+  gpu_sync_block();
+  decode_joined<dim, heads> joined;
+  joined.head = (int32_t)threadIdx.x / (dim / 4), joined.column = (int32_t)threadIdx.x % (dim / 4) * 4;
+  bool joins = joined.head < n_here;
+  if (joins)
+    join_parts(&joined, parts, SHARED_BYTES / 4 / DECODE_WARPS, DECODE_WARPS);
+  if (where.z == 1) {
+    if (joins)
+      store_result<type>(&joined, &a, query, head);
+    return;
+  }
+  if (joins) {
+    int64_t at = index * a.n_head + head + joined.head;
+    store_elements<4>(a.partial_sums + at * dim + joined.column, joined.sum);
+    if (joined.column == 0)
+      a.partial_totals[at] = make_float2(joined.highest, joined.total);
   }
   __threadfence();  // this item's part before its count
-  gpu_sync_warp();
-  int32_t *counter = a.counters + (int64_t)where.x * a.per_item + part, arrived = 0;
-  if (lane == 0)
-    arrived = atomicAdd(counter, 1);
-  if (gpu_shuffle(arrived, 0) != where.z - 1)
+  gpu_sync_block();
+  int32_t *counter = a.counters + (int64_t)where.x * a.per_item + part;
+  if (threadIdx.x == 0) {
+    last[0] = atomicAdd(counter, 1) == where.z - 1;
+    __threadfence();  // the others' parts after their counts
+  }
+  gpu_sync_block();
+  if (!last[0])
     return;
-  __threadfence();  // the others' parts after their counts
-  if (lane == 0)
+  if (threadIdx.x == 0)
     *counter = 0;
-  for (int32_t h = 0; h < n_here; ++h)
-    merge_items<type, dim>(&a, where.y, where.z, query, head + h, lane);
+  gather_items<dim, heads>(parts, PART_FLOATS, &a, where.y, where.z, head, n_here);
+  gpu_sync_block();
+  if (joins) {
+    join_parts(&joined, parts, PART_FLOATS, PARTS);
+    store_result<type>(&joined, &a, query, head);
+  }
 }
 
 // --- launches ---
 template <typename type, int dim, int heads>
-static ss_status launch(ss_device *device, const decode_arguments *arguments) {
-  unsigned blocks = (unsigned)cuda_ceil_divide(arguments->n_task, DECODE_WARPS);
+static ss_status launch(ss_device *device, const decode_arguments *arguments, unsigned blocks) {
   cudaStream_t stream = cuda_of(device)->stream;
+  CUDA_TRY(device, gpu_allow_shared((decode_kernel<type, dim, heads>), SHARED_BYTES));
+  // One carve-out for all of a step's kernels: a multiprocessor changes its own only when it is idle.
+  CUDA_TRY(device, cudaFuncSetAttribute((decode_kernel<type, dim, heads>),
+                                        cudaFuncAttributePreferredSharedMemoryCarveout, 100));
   if (cuda_of(device)->compute_capability >= 90)
-    GPU_LAUNCH_EARLY((decode_kernel<type, dim, heads>), blocks, DECODE_WARPS * 32, 0, stream, *arguments);
+    GPU_LAUNCH_EARLY((decode_kernel<type, dim, heads>), blocks, THREADS, SHARED_BYTES, stream, *arguments);
   else
-    GPU_LAUNCH((decode_kernel<type, dim, heads>), blocks, DECODE_WARPS * 32, 0, stream, *arguments);
+    GPU_LAUNCH((decode_kernel<type, dim, heads>), blocks, THREADS, SHARED_BYTES, stream, *arguments);
   CUDA_LAUNCHED(device, "attention (decode)");
   return SS_OK;
 }
 
 template <int dim>
-static ss_status launch_heads(ss_device *device, const decode_arguments *arguments, ss_dtype dtype,
-                              int heads) {
+static ss_status launch_heads(ss_device *device, const decode_arguments *arguments, unsigned blocks,
+                              ss_dtype dtype, int heads) {
   if (dtype == SS_F32)
-    return launch<float, dim, 1>(device, arguments);
+    return launch<float, dim, 1>(device, arguments, blocks);
   if (heads == 1)
-    return launch<gpu_bf16, dim, 1>(device, arguments);
+    return launch<gpu_bf16, dim, 1>(device, arguments, blocks);
   if (heads == 2)
-    return launch<gpu_bf16, dim, 2>(device, arguments);
+    return launch<gpu_bf16, dim, 2>(device, arguments, blocks);
   if (heads == 3)
-    return launch<gpu_bf16, dim, 3>(device, arguments);
-  return launch<gpu_bf16, dim, DECODE_HEADS>(device, arguments);
+    return launch<gpu_bf16, dim, 3>(device, arguments, blocks);
+  return launch<gpu_bf16, dim, DECODE_HEADS>(device, arguments, blocks);
 }
 
-// How a kv head's query heads are shared out: as few warps as can be, evenly.
+// How a kv head's query heads are shared out: as few blocks as can be, evenly.
 typedef struct {
   int32_t heads, passes;
 } head_split;
@@ -381,7 +513,7 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
         shape.n_head, shape.head_dim, shape.n_kv_head);
   else if (plan->item_rows == 0 || plan->heads != per_item)
     SS_TRY(cut(device, plan, per_item, 0));
-  CUDA_REQUIRE(device, plan->n_item * per_item <= INT32_MAX, "attention: %lld items of %lld warps",
+  CUDA_REQUIRE(device, plan->n_item * per_item <= INT32_MAX, "attention: %lld items of %lld blocks",
                (long long)plan->n_item, (long long)per_item);
   size_t size = ss_dtype_size(q.dtype);
   CUDA_REQUIRE(device, k.stride <= INT32_MAX / (int64_t)size && v.stride <= INT32_MAX / (int64_t)size,
@@ -409,18 +541,18 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.n_range = (int32_t)plan->n_range, arguments.n_head = shape.n_head;
   arguments.group = shape.n_head / shape.n_kv_head;
   arguments.passes = (uint32_t)split.passes, arguments.per_item = (uint32_t)per_item;
-  arguments.n_task = (uint32_t)(plan->n_item * per_item);
+  unsigned blocks = (unsigned)(plan->n_item * per_item);
   arguments.n_task_now = (const uint32_t *)plan->device_n_task;
   arguments.scale = shape.scale * DECODE_LOG2_E;
   switch (shape.head_dim) {
   case 16:
-    return launch_heads<16>(device, &arguments, q.dtype, split.heads);
+    return launch_heads<16>(device, &arguments, blocks, q.dtype, split.heads);
   case 32:
-    return launch_heads<32>(device, &arguments, q.dtype, split.heads);
+    return launch_heads<32>(device, &arguments, blocks, q.dtype, split.heads);
   case 64:
-    return launch_heads<64>(device, &arguments, q.dtype, split.heads);
+    return launch_heads<64>(device, &arguments, blocks, q.dtype, split.heads);
   case 128:
-    return launch_heads<128>(device, &arguments, q.dtype, split.heads);
+    return launch_heads<128>(device, &arguments, blocks, q.dtype, split.heads);
   default:
     return ss_fail(&device->error, SS_ERROR_LIMIT,
                    "attention: no decode kernel for a head_dim of %d (expected 16, 32, 64 or 128)",

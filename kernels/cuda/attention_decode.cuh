@@ -1,8 +1,8 @@
 // A warp reads rows of a kv head for up to `heads` query heads: shared by the decode kernel and what it is compared with.
 //
 // A row of one head is LANES pieces of 16 bytes, so a warp's load takes GROUPS rows at once (four of 128 bytes for
-// head_dim 64 in bf16), and DECODE_UNROLL loads of K and as many of V are on their way together: 4 KB a warp. Each
-// group of lanes keeps an online softmax of its own, in fp32 and base 2; they meet at the end.
+// head_dim 64 in bf16), and a step is DECODE_UNROLL loads of K and as many of V: 4 KB a warp. Each group of lanes keeps
+// an online softmax of its own, in fp32 and base 2; they meet at the end.
 #ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_CUH
 #define SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_CUH
 
@@ -60,35 +60,21 @@ __device__ __forceinline__ void decode_piece(float *values, uint4 piece, const f
 }
 
 // A piece of a row; `bytes` between rows, in 32 bits: an address is then one instruction.
-__device__ __forceinline__ uint4 decode_load(const void *first, int32_t row, int32_t bytes) {
-  return *reinterpret_cast<const uint4 *>((const char *)first + (int64_t)row * bytes);
+__device__ __forceinline__ const uint4 *decode_address(const void *first, int32_t row, int32_t bytes) {
+  return reinterpret_cast<const uint4 *>((const char *)first + (int64_t)row * bytes);
 }
 
-// Key rows of a step, DECODE_UNROLL for each group of lanes; rows < 0 are not read. Of those read, `seen` count. k, v:
-// the lane's columns of row 0; k_bytes, v_bytes: between rows.
+// Takes in the rows of a step, DECODE_UNROLL for each group of lanes, those that are `seen`; the others' pieces are
+// finite. A lane's pieces lie `pitch` apart.
 template <typename type, int dim, int heads>
-__device__ __forceinline__ void decode_step(decode_state<type, dim, heads> *state, const int32_t *rows,
-                                            const bool *seen, const type *k, int32_t k_bytes, const type *v,
-                                            int32_t v_bytes) {
+__device__ __forceinline__ void decode_step(decode_state<type, dim, heads> *state, const bool *seen,
+                                            const uint4 *k_pieces, const uint4 *v_pieces, int pitch) {
   enum { WIDTH = decode_shape<type, dim>::WIDTH, LANES = decode_shape<type, dim>::LANES };
-  uint4 k_pieces[DECODE_UNROLL], v_pieces[DECODE_UNROLL];
-#pragma unroll
-  for (int u = 0; u < DECODE_UNROLL; ++u) {
-    k_pieces[u] = make_uint4(0, 0, 0, 0);
-    if (rows[u] >= 0)
-      k_pieces[u] = decode_load(k, rows[u], k_bytes);
-  }
-#pragma unroll
-  for (int u = 0; u < DECODE_UNROLL; ++u) {
-    v_pieces[u] = make_uint4(0, 0, 0, 0);
-    if (rows[u] >= 0)
-      v_pieces[u] = decode_load(v, rows[u], v_bytes);
-  }
   float weight[heads][DECODE_UNROLL];
 #pragma unroll
   for (int u = 0; u < DECODE_UNROLL; ++u) {
     float values[WIDTH];
-    decode_piece(values, k_pieces[u], k);
+    decode_piece(values, k_pieces[u * pitch], (const type *)NULL);
 #pragma unroll
     for (int h = 0; h < heads; ++h) {
       float score = 0;
@@ -120,7 +106,7 @@ __device__ __forceinline__ void decode_step(decode_state<type, dim, heads> *stat
 #pragma unroll
   for (int u = 0; u < DECODE_UNROLL; ++u) {
     float values[WIDTH];
-    decode_piece(values, v_pieces[u], v);
+    decode_piece(values, v_pieces[u * pitch], (const type *)NULL);
 #pragma unroll
     for (int h = 0; h < heads; ++h)
 #pragma unroll

@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define DECODE_WARPS 4  // of a block; each takes an item and a kv head
+#define DECODE_WARPS 4  // of a block, which takes an item and a kv head
 // Ranges are read this many at a time: so many entries {0, INT32_MAX} end a list among others.
 #define DECODE_RANGES_AFTER 33
 
@@ -57,7 +57,7 @@ typedef struct {
   int64_t n_item;
   int32_t item_rows;  // 0: not cut into items yet
   bool merges;        // some view has several items
-  int64_t heads;      // warps that each item was to be given
+  int64_t heads;      // blocks that each item was to be given
   // On the device (attention_decode.cu).
   void *device_block;
   int64_t device_bytes;
@@ -68,7 +68,7 @@ typedef struct {
   ss_attention_shape shape;
   ss_dtype dtype;
   int64_t view_ranges;
-  void *device_n_task;    // u32: warps that the items want
+  void *device_n_task;    // u32: blocks that the items want
   void *device_partials;  // what merged items leave
 } attention_decode;
 
@@ -85,8 +85,8 @@ static inline attention_decode_item *attention_decode_items(const attention_deco
 ss_status attention_decode_list(attention_decode *plan, const ss_attention_view *views, int64_t n_view,
                                 const span_range *ranges, int64_t n_range, int64_t n_key_row, bool *serves,
                                 ss_error *error);
-// Cuts the visible rows into items, each of which `heads` warps are going to read a part of, for a GPU of
-// n_multiprocessor. item_rows > 0 sets the size instead (a multiple of DECODE_ITEM_ROUND).
+// Cuts the visible rows into items, each of which `heads` blocks are going to read a part of, for a GPU of
+// n_multiprocessor. item_rows > 0 sets the size instead (a multiple of DECODE_ITEM_ROUND, at most DECODE_ROWS_MOST).
 ss_status attention_decode_cut(attention_decode *plan, int64_t heads, int32_t n_multiprocessor,
                                int32_t item_rows, ss_error *error);
 // Views [n_view] and ranges [n_range] that mean the same as those that attention_decode_list was given.

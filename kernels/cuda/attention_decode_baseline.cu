@@ -47,15 +47,19 @@ __global__ void __launch_bounds__(WARPS * 32, 6) baseline_kernel(const baseline_
   for (int32_t b = view.first; b < view.first + view.n_block; ++b) {
     key_block block = a.blocks[b];
     for (int at = 0; at < WARP_ROWS; at += ROWS) {
-      int32_t rows[DECODE_UNROLL];
+      uint4 k_pieces[DECODE_UNROLL], v_pieces[DECODE_UNROLL];
       bool seen[DECODE_UNROLL];
 #pragma unroll
       for (int u = 0; u < DECODE_UNROLL; ++u) {
         int32_t row = warp * WARP_ROWS + at + lane / LANES * DECODE_UNROLL + u;
-        rows[u] = row < block.n_row ? block.first + row : -1;
         seen[u] = ((warp < WARPS / 2 ? block.seen[0] : block.seen[1]) >> (row % 32) & 1) != 0;
+        k_pieces[u] = v_pieces[u] = make_uint4(0, 0, 0, 0);
+        if (row < block.n_row) {
+          k_pieces[u] = *decode_address(k, block.first + row, a.k_bytes);
+          v_pieces[u] = *decode_address(v, block.first + row, a.v_bytes);
+        }
       }
-      decode_step(&state, rows, seen, k, a.k_bytes, v, a.v_bytes);
+      decode_step(&state, seen, k_pieces, v_pieces, 1);
     }
   }
   decode_join_groups(&state);

@@ -12,26 +12,21 @@
 #define DECODE_ITEM_FUNCTION static inline
 #endif
 
-#define DECODE_ROWS_LEAST 32   // rows of an item: powers of two from here
-#define DECODE_ROWS_MERGE 128  // items smaller than this only where there are too few to keep the memory busy
-#define DECODE_ROWS_MOST 1024  // and to here
-#define DECODE_ROWS_SIZES 6    // of them
+#define DECODE_ROWS_LEAST 256  // rows of an item: powers of two from here
+#define DECODE_ROWS_MOST 1024  // to here
+#define DECODE_ROWS_SIZES 3    // of them
 #define DECODE_ITEM_ROUND 16   // items of a view, but for the last, have a multiple of this
-#define DECODE_BUSY_WARPS 16   // warps of a multiprocessor whose loads (4 KB each) hide the memory's latency
-#define DECODE_WAVES 3         // as many items again let what finishes early take over from what does not
 
 // Items of a view of `rows` visible rows, before they are rounded.
 DECODE_ITEM_FUNCTION int32_t attention_decode_count(int32_t rows, int32_t item_rows) {
   return rows > 0 ? (rows - 1) / item_rows + 1 : 1;
 }
 
-// Whether `count` items of that size, each read by `heads` warps, are enough. Large items have little to merge, small
-// ones leave no multiprocessor without work: the largest size is chosen that fills the GPU DECODE_WAVES times; below
-// DECODE_ROWS_MERGE, the largest that fills it once; DECODE_ROWS_LEAST when none does.
-DECODE_ITEM_FUNCTION bool attention_decode_enough(int64_t count, int64_t heads, int32_t n_multiprocessor,
-                                                  int32_t item_rows) {
-  int64_t busy = (int64_t)n_multiprocessor * DECODE_BUSY_WARPS;
-  return count * heads >= (item_rows > DECODE_ROWS_MERGE ? DECODE_WAVES * busy : busy);
+// Whether `count` items of that size, each read by `heads` blocks, are enough: a block for every multiprocessor, since one
+// has enough loads in flight for a multiprocessor's share of the memory's speed. The largest size is chosen that gives so
+// many, for items of a view must be merged; DECODE_ROWS_LEAST when none does: smaller ones would be read hardly faster.
+DECODE_ITEM_FUNCTION bool attention_decode_enough(int64_t count, int64_t heads, int32_t n_multiprocessor) {
+  return count * heads >= n_multiprocessor;
 }
 
 // A view's items: rows of each but the last, and how many.
@@ -55,8 +50,7 @@ DECODE_ITEM_FUNCTION int64_t attention_decode_most_items(int64_t n_view, int32_t
                                                          int32_t n_multiprocessor) {
   int64_t largest = n_view * attention_decode_count(view_rows, DECODE_ROWS_MOST);
   int64_t smallest = n_view * attention_decode_count(view_rows, DECODE_ROWS_LEAST);
-  int64_t enough = (int64_t)n_multiprocessor * DECODE_BUSY_WARPS * DECODE_WAVES;
-  int64_t halved = 2 * ((enough - 1) / heads), most = largest > halved ? largest : halved;
+  int64_t halved = 2 * ((n_multiprocessor - 1) / heads), most = largest > halved ? largest : halved;
   return most < smallest ? most : smallest;
 }
 

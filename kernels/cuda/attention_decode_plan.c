@@ -88,7 +88,7 @@ static int64_t count_items(const attention_decode *plan, int32_t item_rows) {
 static int32_t choose_rows(const attention_decode *plan, int64_t heads, int32_t n_multiprocessor) {
   int32_t rows = DECODE_ROWS_MOST;
   while (rows > DECODE_ROWS_LEAST &&
-         !attention_decode_enough(count_items(plan, rows), heads, n_multiprocessor, rows))
+         !attention_decode_enough(count_items(plan, rows), heads, n_multiprocessor))
     rows /= 2;
   return rows;
 }
@@ -97,6 +97,9 @@ ss_status attention_decode_cut(attention_decode *plan, int64_t heads, int32_t n_
                                int32_t item_rows, ss_error *error) {
   if (item_rows <= 0)
     item_rows = choose_rows(plan, heads, n_multiprocessor);
+  if (item_rows > DECODE_ROWS_MOST)
+    return ss_fail(error, SS_ERROR_LIMIT, "attention_plan: items of %d rows (expected at most %d)", item_rows,
+                   DECODE_ROWS_MOST);
   int64_t n_item = count_items(plan, item_rows);
   plan->block_bytes = plan->item_offset + n_item * (int64_t)sizeof(attention_decode_item);
   SS_TRY(ss_grow(&plan->block, &plan->block_capacity, plan->block_bytes, 1, "decode items", error));

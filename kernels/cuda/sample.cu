@@ -487,6 +487,9 @@ template <int width> static ss_status launch(ss_device *device, int64_t n, choos
     bytes = DIGITS * THREADS * (sizeof(double) + sizeof(int32_t));
     CUDA_TRY(device, gpu_allow_shared(choose_kernel<width>, bytes));
   }
+  // As the step's other kernels: a multiprocessor changes its carve-out only when it is idle.
+  CUDA_TRY(device,
+           cudaFuncSetAttribute(choose_kernel<width>, cudaFuncAttributePreferredSharedMemoryCarveout, 100));
   if (cuda->compute_capability >= 90)
     GPU_LAUNCH_EARLY(choose_kernel<width>, (unsigned)n, THREADS, bytes, cuda->stream, arguments);
   else

@@ -204,8 +204,8 @@ __device__ void plan_items(const advance_arguments *a, int32_t *shared, int32_t 
   }
   gpu_sync_block();
   int32_t item_rows = DECODE_ROWS_MOST;
-  for (int c = 0; item_rows > DECODE_ROWS_LEAST &&
-                  !attention_decode_enough(counts[c], a->heads, a->n_multiprocessor, item_rows);
+  for (int c = 0;
+       item_rows > DECODE_ROWS_LEAST && !attention_decode_enough(counts[c], a->heads, a->n_multiprocessor);
        ++c)
     item_rows /= 2;
   int64_t n_mine = 0, n_item;
@@ -395,6 +395,8 @@ extern "C" ss_status cuda_sequences_share_memory(ss_device *device, ss_sequences
                    "(expected at most %d)",
                    options->n_slot, options->slot_rows, options->n_segment, (long long)bytes, most);
   CUDA_TRY(device, gpu_allow_shared(advance_kernel, bytes));
+  // As the step's other kernels: a multiprocessor changes its carve-out only when it is idle.
+  CUDA_TRY(device, cudaFuncSetAttribute(advance_kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100));
   sequences->shared_references = (int32_t)references, sequences->shared_starts = (int32_t)starts;
   sequences->shared_control = (int32_t)control, sequences->shared_bytes = (int32_t)bytes;
   return SS_OK;
