@@ -84,11 +84,33 @@ static bool serves(const cuda_device *cuda, step_kind kind, const step_arguments
   return shared_bytes(s, a, s->blocks < tiles ? STEP_STAGES : 1) <= shared_most(cuda);
 }
 
-// Few rows: small tiles, so that all multiprocessors take part. More: larger ones, because every block reads its rows
-// from the L2 cache, tiles * n * I * 2 bytes in all.
+// The first of the ways to cut a product that serves it, by columns: larger tiles first. Few blocks beat many (measured):
+// they leave room for the next kernel's, whose weights then travel early; and a split of the columns costs its merge,
+// 2-3 us.
+static bool choose_few(const cuda_device *cuda, step_kind kind, const step_arguments *a, step_shape *shape) {
+  static const struct {
+    int32_t tiles8, blocks32;
+  } ways[] = {{4, 3}, {2, 3}, {1, 3}, {2, 8}, {2, 16}, {1, 12}};
+  for (size_t i = 0; i < sizeof ways / sizeof *ways; ++i) {
+    int32_t columns32 = STEP_WARPS * ways[i].blocks32;
+    *shape = step_shape{1, ways[i].tiles8, ways[i].blocks32, 1, 1};
+    if (ways[i].blocks32 >= 12 && kind == STEP_KIND_RESIDUAL)
+      shape->splits = (int32_t)cuda_ceil_divide(a->n_block32, columns32);
+    shape->blocks = count_tiles(kind, a, shape->tiles8);
+    bool several = kind == STEP_KIND_LINEAR && a->n_feature > SEVERAL_TILES &&
+                   shared_bytes(shape, a, STEP_STAGES) <= shared_most(cuda);
+    if (several && shape->blocks > cuda->n_multiprocessor)
+      shape->blocks = cuda->n_multiprocessor;
+    if (shape->splits <= SPLITS_MOST && serves(cuda, kind, a, shape))
+      return true;
+  }
+  return false;
+}
+
+// More rows: larger tiles, because every block reads its rows from the L2 cache, tiles * n * I * 2 bytes in all.
 extern "C" bool step_choose(const cuda_device *cuda, step_kind kind, const step_arguments *a,
                             step_shape *shape) {
-  static const int32_t tiles8[][3] = {{1, 2, 4}, {2, 4, 6}};
+  static const int32_t tiles8[3] = {2, 4, 6};
   if (cuda->step_forced) {
     *shape = *cuda->step_forced;
     if (shape->rows16 == 0)
@@ -98,10 +120,12 @@ extern "C" bool step_choose(const cuda_device *cuda, step_kind kind, const step_
       shape->blocks = tiles;
     return true;
   }
+  if (a->n <= 16)
+    return choose_few(cuda, kind, a, shape);
   if (a->n > ROWS_MOST)
     return false;
-  int32_t I32 = a->n_block32, more = a->n > 16;
-  *shape = step_shape{1 + more, 2, I32 <= 24 ? 3 : I32 <= 64 ? 8 : 16, 1, 1};
+  int32_t I32 = a->n_block32;
+  *shape = step_shape{2, 2, I32 <= 24 ? 3 : I32 <= 64 ? 8 : 16, 1, 1};
   if (kind == STEP_KIND_LINEAR && a->n_feature > SEVERAL_TILES) {
     if (a->n > 32 && shape->blocks32 == 3)
       shape->rows16 = 4;
@@ -110,35 +134,29 @@ extern "C" bool step_choose(const cuda_device *cuda, step_kind kind, const step_
     int32_t tiles = count_tiles(kind, a, shape->tiles8);
     size_t bytes = shared_bytes(shape, a, STEP_STAGES), most = shared_most(cuda);
     int32_t resident = shape->rows16 * shape->blocks32 < 12 && 2 * bytes <= most ? 2 : 1;
-    if (bytes <= most && resident * cuda->n_multiprocessor < tiles)
-      shape->blocks = resident * cuda->n_multiprocessor;
-    else if (a->n <= 16)
-      shape->blocks = tiles;
-    else
+    if (bytes > most || resident * cuda->n_multiprocessor >= tiles)
       return false;  // every tile would take all rows from the L2 cache again
+    shape->blocks = resident * cuda->n_multiprocessor;
     return cuda_ceil_divide(a->n, 16 * shape->rows16) <= 2 && serves(cuda, kind, a, shape);
   }
   if (kind == STEP_KIND_RESIDUAL && I32 > 24) {
-    shape->blocks32 = more ? 3 : 12;
+    shape->blocks32 = 3;
     shape->splits = (int32_t)cuda_ceil_divide(I32, STEP_WARPS * shape->blocks32);
-    if (!more)
-      shape->tiles8 = 1;
   }
   if (shape->blocks32 == 16)
     shape->rows16 = 1;
   int64_t groups = cuda_ceil_divide(a->n, 16 * shape->rows16);
   if (groups > 2 || shape->splits > SPLITS_MOST)
     return false;
-  int64_t most = (int64_t)cuda->n_multiprocessor * (more ? BLOCKS_MORE_ROWS : BLOCKS_FEW_ROWS) / 132;
   step_shape found = {};
   for (int i = 0; i < 3; ++i) {
     if (shape->blocks32 == 3)
-      shape->tiles8 = tiles8[more][i];
+      shape->tiles8 = tiles8[i];
     shape->blocks = count_tiles(kind, a, shape->tiles8);
     if (!serves(cuda, kind, a, shape))
       continue;
     found = *shape;
-    if (found.blocks * groups * found.splits <= most)
+    if (found.blocks * groups * found.splits <= (int64_t)cuda->n_multiprocessor * BLOCKS_MORE_ROWS / 132)
       break;
   }
   *shape = found;
