@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "commands/bench.h"
+#include "commands/decode_floor.h"
 #include "common/table.h"
 #include "infer/sampler.h"
 #include "model/gpt.h"
@@ -73,17 +74,6 @@ typedef struct {
   double attention_rows;   // that it reads
   double nmse;             // of its logits to the host path's
 } decode_resident_timings;
-
-// What every arm's step has in common.
-typedef struct {
-  double weight_bytes, weight_flops;  // read once; of all sequences' products
-  double logit_bytes;                 // written
-  double kv_row_bytes;                // K and V of a row, all layers
-  double attention_flops;             // of a key row, all layers
-} decode_costs;
-
-// Matrix products read every parameter but the table of positions once; the tied embedding is the classifier's matrix.
-decode_costs decode_count_costs(const gpt *model, int64_t batch);
 
 // --- bench_decode_work.c ---
 ss_status decode_work_create(decode_work *work, ss_error *error);

@@ -131,26 +131,11 @@ static ss_status run_decoder(decode_replay_run *run, decoder *decoder, int64_t n
   return SS_OK;
 }
 
-static double larger(double a, double b) {
-  return a > b ? a : b;
-}
-
-// The least time: every decoding step with full slots reads the weights and its rows and writes its logits, at the rate
-// of copies, or takes its FLOPs at that of products; prompts take their FLOPs. Steps are tokens over slots: what idle
-// slots at the end cost is not in it. The last rows of prompts count as decoding, as in the decoder's statistics.
 static json_t *arm_json(const decode_replay_run *run, arm arm, const decoder *decoder,
                         const decode_statistics *s, double wall, const bench_ceiling *rates) {
-  const gpt_config *config = gpt_get_config(run->model);
-  decode_costs costs = decode_count_costs(run->model, run->batch);
+  decode_floor floor = decode_floor_of(run->model, run->batch, s, rates);
   double n = (double)s->n_sequence, tokens = (double)(s->generated_tokens - s->n_sequence);
-  double steps = tokens / (double)run->batch, rows = (double)s->decode_attended_rows;
-  double bytes = steps * (costs.weight_bytes + costs.logit_bytes) + rows * costs.kv_row_bytes;
-  double flops = steps * costs.weight_flops + rows * costs.attention_flops;
-  double decode_floor = larger(bytes / rates->copy_bytes, flops / rates->gemm_flops);
-  double classifier = 2 * (double)config->vocab_size * (double)config->n_embd;
-  double prompt_flops = (double)s->prefill_tokens * (costs.weight_flops / (double)run->batch - classifier) +
-                        n * classifier + (double)s->prefill_attended_rows * costs.attention_flops;
-  double prefill_floor = prompt_flops / rates->gemm_flops;
+  double rows = (double)s->decode_attended_rows;
   double seconds = s->prefill_seconds + s->decode_seconds;
   char engine[64];
   snprintf(engine, sizeof engine, "selfspan %s", arm_name(arm));
@@ -165,13 +150,15 @@ static json_t *arm_json(const decode_replay_run *run, arm arm, const decoder *de
       "kv_bytes_read", (json_int_t)s->kv_bytes_read, "kv_gigabytes_per_second",
       (double)s->kv_bytes_read / s->decode_seconds * 1e-9);
   json_object_set_new(report, "floor",
-                      json_pack("{s:f, s:f, s:f, s:f, s:s, s:f}", "bytes", bytes, "flops", flops,
-                                "decode_seconds", decode_floor, "prefill_seconds", prefill_floor, "bound",
-                                bytes / rates->copy_bytes >= decode_floor ? "copy rate" : "product rate",
-                                "examples_per_second", n / (decode_floor + prefill_floor)));
+                      json_pack("{s:f, s:f, s:f, s:f, s:s, s:f}", "bytes", floor.bytes, "flops", floor.flops,
+                                "decode_seconds", floor.decode_seconds, "prefill_seconds",
+                                floor.prefill_seconds, "bound",
+                                floor.by_copies ? "copy rate" : "product rate", "examples_per_second",
+                                floor.examples_per_second));
   json_object_set_new(report, "percent_of_ceiling",
-                      json_real(100 * (decode_floor + prefill_floor) / seconds));
-  json_object_set_new(report, "decode_percent_of_ceiling", json_real(100 * decode_floor / s->decode_seconds));
+                      json_real(100 * (floor.decode_seconds + floor.prefill_seconds) / seconds));
+  json_object_set_new(report, "decode_percent_of_ceiling",
+                      json_real(100 * floor.decode_seconds / s->decode_seconds));
   return report;
 }
 

@@ -4,25 +4,6 @@
 
 #include "commands/bench_decode.h"
 
-decode_costs decode_count_costs(const gpt *model, int64_t batch) {
-  const gpt_config *config = gpt_get_config(model);
-  const gpt_parameter *table = gpt_parameter_table(model);
-  double element = (double)ss_dtype_size(gpt_device(model)->compute), rows = (double)batch;
-  double head_dim = (double)(config->n_embd / config->n_head);
-  decode_costs costs = {.logit_bytes = rows * (double)config->vocab_size * sizeof(float),
-                        .kv_row_bytes = 2 * (double)(config->n_layer * config->n_kv_head) * head_dim *
-                                        element,
-                        .attention_flops = 4.0 * (double)config->n_layer * (double)config->n_embd};
-  for (int32_t k = 0; k < gpt_n_parameter_tensor(model); ++k) {
-    double count = (double)table[k].rows * (double)table[k].cols;
-    if (strcmp(table[k].name, "wpe") == 0)
-      continue;
-    costs.weight_bytes += count * element;
-    costs.weight_flops += table[k].rows > 1 ? 2 * rows * count : 0;
-  }
-  return costs;
-}
-
 // --- JSON ---
 // What both kinds of steps say; `seconds` of one.
 static json_t *arm_json(const decode_work *work, const char *engine, int64_t visible_rows, int64_t run_length,

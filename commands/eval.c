@@ -111,6 +111,8 @@ static ss_status parse_and_run(eval_options *options, int argc, char **argv, ss_
       {"items", SS_OPTION_INT, &options->items, "N", "at most so many examples (0: all)"},
       {"operators", SS_OPTION_STRING, &options->operators, "LOW-HIGH",
        "only examples of this group (arithmetic: number of operators)"},
+      {"ceiling", SS_OPTION_FLAG, &options->ceiling, NULL,
+       "measure the device's rates and show what each arm could reach"},
       {"out", SS_OPTION_STRING, &options->out, "DIR",
        "leave summary.json, results.h5, items-ARM.jsonl there"},
       {"force", SS_OPTION_FLAG, &options->force, NULL, "replace an earlier evaluation in the folder"},

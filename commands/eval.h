@@ -20,7 +20,7 @@ typedef struct {
   const char *arm, *controls, *operators, *out;
   int64_t items;
   device_options device;
-  bool constrain, random_anchors, force, json, quiet;
+  bool constrain, random_anchors, ceiling, force, json, quiet;
   // resolved from the above
   decode_options decode;
   span_keys span;  // only to check --set; a model's own policy is the starting point

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "commands/decode_floor.h"
 #include "commands/eval.h"
 #include "common/memory.h"
 #include "eval/items.h"
@@ -121,6 +122,7 @@ typedef struct {
   eval_subject subject;
   void *user;
   eval_report *report;
+  bench_ceiling rates;  // zeros unless wanted
 } model_run;
 
 static ss_status open_items(const eval_options *options, const char *label, eval_items_file *items,
@@ -162,6 +164,11 @@ static ss_status run_once(const model_run *run, const model_file *file, arm arm,
     status = run->subject(run->user, &request, result, extra, error);
   if (status == SS_OK) {
     result->train_seconds = file->train_seconds;
+    if (options->ceiling)
+      result->ceiling_examples_per_second =
+          decode_floor_of(file->model, result->slots, &result->speed, &run->rates).examples_per_second;
+    if (!request.quiet && !gpt_device(file->model)->synchronous)
+      fprintf(stderr, "selfspan: %s: %s\n", label, result->decoder);
     if (options->out != NULL)
       status = eval_items_commit(&items, error);
   }
@@ -194,7 +201,9 @@ ss_status eval_all_models(const eval_options *options, ss_device *device, const 
   SS_TRY(check_labels(options, error));
   if (options->out != NULL)
     SS_TRY(eval_report_folder(options->out, options->force, error));
-  model_run run = {options, task, subject, user, report};
+  model_run run = {options, task, subject, user, report, {0, 0}};
+  if (options->ceiling)
+    SS_TRY(bench_measure_ceiling(device, &run.rates, error));
   for (int m = 0; m < options->models.count; m++) {
     model_file file;
     SS_TRY(model_file_open(&file, options->models.items[m], device, error));

@@ -56,8 +56,11 @@ typedef struct {
   const char *score_name;            // what the task's own number says ("rounded")
   bool decoded;  // speed and rows were measured (false: another system's output was scored)
   decode_statistics speed;
-  double train_seconds;  // of the checkpoint; 0 when unknown
-  eval_item *items;      // every item, by index; NULL unless keep_items
+  int64_t slots;                       // sequences decoded at the same time
+  char decoder[256];                   // decoder_description
+  double ceiling_examples_per_second;  // what the device could reach on the same work; 0 when not measured
+  double train_seconds;                // of the checkpoint; 0 when unknown
+  eval_item *items;                    // every item, by index; NULL unless keep_items
   int64_t n_item, item_capacity;
 } eval_result;
 

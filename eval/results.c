@@ -31,7 +31,15 @@ static bool shows_score(const eval_result *results, int count) {
   return false;
 }
 
-static ss_status arm_row(ss_table *table, const eval_result *result, bool score, ss_error *error) {
+static bool shows_ceiling(const eval_result *results, int count) {
+  for (int k = 0; k < count; k++)
+    if (results[k].ceiling_examples_per_second > 0)
+      return true;
+  return false;
+}
+
+static ss_status arm_row(ss_table *table, const eval_result *result, bool score, bool ceiling,
+                         ss_error *error) {
   eval_rates rates = eval_rates_of(result, &result->all);
   eval_speed speed = eval_speed_of(result);
   SS_TRY(ss_table_row(table, error));
@@ -53,29 +61,38 @@ static ss_status arm_row(ss_table *table, const eval_result *result, bool score,
   SS_TRY(number_cell(table, result->decoded ? result->speed.prefill_seconds : NAN, 2, error));
   SS_TRY(number_cell(table, result->decoded ? result->speed.decode_seconds : NAN, 2, error));
   SS_TRY(number_cell(table, speed.examples_per_second, 1, error));
+  if (ceiling) {
+    double best = result->ceiling_examples_per_second;
+    SS_TRY(number_cell(table, best > 0 ? best : NAN, 1, error));
+    SS_TRY(number_cell(table, best > 0 ? 100 * speed.examples_per_second / best : NAN, 1, error));
+  }
   SS_TRY(number_cell(table, speed.tokens_per_second, 0, error));
   return number_cell(table, result->train_seconds > 0 ? result->train_seconds : NAN, 0, error);
 }
 
 ss_status eval_print_arms(const eval_result *results, int count, FILE *file, ss_error *error) {
-  const char *columns[20];
+  const char *columns[24];
   int n = 0;
-  bool score = shows_score(results, count);
+  bool score = shows_score(results, count), ceiling = shows_ceiling(results, count);
   const char *before[] = {"arm", "items", "accuracy%", "95%"};
-  const char *after[] = {"step%",     "ref prec%", "ref rec%", "ref exact%", "malformed%",
-                         "tokens/ex", "rows/ex",   "rows/tok", "MB/ex",      "prefill s",
-                         "decode s",  "ex/s",      "tok/s",    "train s"};
+  const char *after[] = {"step%",   "ref prec%", "ref rec%", "ref exact%", "malformed%", "tokens/ex",
+                         "rows/ex", "rows/tok",  "MB/ex",    "prefill s",  "decode s",   "ex/s"};
+  const char *limits[] = {"ceiling ex/s", "% of it"}, *last[] = {"tok/s", "train s"};
   for (size_t k = 0; k < sizeof before / sizeof *before; k++)
     columns[n++] = before[k];
   if (score)
     columns[n++] = results[0].score_name;
   for (size_t k = 0; k < sizeof after / sizeof *after; k++)
     columns[n++] = after[k];
+  for (int k = 0; k < 2 && ceiling; k++)
+    columns[n++] = limits[k];
+  for (int k = 0; k < 2; k++)
+    columns[n++] = last[k];
   ss_table *table = NULL;
   SS_TRY(ss_table_create(&table, columns, n, error));
   ss_status status = SS_OK;
   for (int k = 0; k < count && status == SS_OK; k++)
-    status = arm_row(table, &results[k], score, error);
+    status = arm_row(table, &results[k], score, ceiling, error);
   if (status == SS_OK)
     ss_table_print(table, file);
   ss_table_free(table);

@@ -49,6 +49,9 @@ static void set_speed(json_t *object, const eval_result *result) {
   set_real(object, "host_seconds", result->decoded ? result->speed.host_seconds : NAN);
   set_real(object, "examples_per_second", speed.examples_per_second);
   set_real(object, "tokens_per_second", speed.tokens_per_second);
+  set_real(object, "ceiling_examples_per_second",
+           result->ceiling_examples_per_second > 0 ? result->ceiling_examples_per_second : NAN);
+  json_object_set_new(object, "decoder", result->decoded ? json_string(result->decoder) : json_null());
   set_real(object, "train_seconds", result->train_seconds);
 }
 
