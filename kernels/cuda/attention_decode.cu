@@ -8,7 +8,7 @@
 //
 // A warp looks up its key rows once: 32 ranges at a time lie in the lanes' registers, each lane finds its visible row's
 // range in five shuffles, the rows go to shared memory, and each step takes four from there in one load. K and V are
-// copied to shared memory asynchronously, STAGES steps ahead, each lane its own pieces: what it waits for are its own
+// copied to shared memory asynchronously, two to four steps ahead, each lane its own pieces: what it waits for are its own
 // copies, no other thread. So a warp has 12 KB on their way whatever it computes, and short parts (up to 48 rows for
 // head_dim 64) are one round trip to memory.
 //
@@ -38,9 +38,10 @@
 enum {
   DECODE_HEADS = 4,                          // query heads of a warp at most (BF16; F32 takes one)
   LISTED = DECODE_ROWS_MOST / DECODE_WARPS,  // rows of a warp at most
-  STAGES = 3,                                // steps of a warp that are on their way
   STEP_PIECES = 2 * DECODE_UNROLL * 32,
-  SHARED_BYTES = DECODE_WARPS * STAGES * STEP_PIECES * 16,
+  STAGES_LEAST = 2,  // steps of a warp that are on their way
+  STAGES_MOST = 4,
+  STAGE_BYTES = DECODE_WARPS * STEP_PIECES * 16,
   THREADS = DECODE_WARPS * 32,
   MERGE_UNROLL = 4
 };
@@ -59,8 +60,9 @@ typedef struct {
   int32_t n_range, n_head, group;  // group: query heads of a kv head
   uint32_t passes;                 // blocks that share a group's query heads
   uint32_t per_item;               // blocks an item: n_kv_head * passes
-  const uint32_t *n_task_now;      // resident plans: blocks that have work; else NULL
-  float scale;                     // times log2(e)
+  int32_t stages;
+  const uint32_t *n_task_now;  // resident plans: blocks that have work; else NULL
+  float scale;                 // times log2(e)
 } decode_arguments;
 
 // Writes the key rows of visible rows [first, first + count) to rows[0..count), and -1 up to a multiple of every step's.
@@ -98,7 +100,7 @@ __device__ __forceinline__ void list_rows(int32_t *rows, const decode_arguments 
 typedef struct {
   const void *k, *v;            // the lane's columns of row 0
   const int32_t *rows;          // shared
-  uint4 *pieces;                // [STAGES, 2, DECODE_UNROLL, 32] shared, from the lane's on
+  uint4 *pieces;                // [stages, 2, DECODE_UNROLL, 32] shared, from the lane's on
   int32_t held_back;            // which of the rows is not to be read yet; or -1
   int32_t n_step, step, stage;  // step: the next to be read, `stage` its place
 } decode_reader;
@@ -119,7 +121,7 @@ __device__ __forceinline__ void read_step(decode_reader *r, const decode_argumen
       gpu_copy_async(to + (DECODE_UNROLL + u) * 32, decode_address(r->v, rows[u], a->v_bytes), valid);
     }
     ++r->step;
-    r->stage = r->stage + 1 < STAGES ? r->stage + 1 : 0;
+    r->stage = r->stage + 1 < a->stages ? r->stage + 1 : 0;
   }
   gpu_copy_commit();
 }
@@ -127,8 +129,19 @@ __device__ __forceinline__ void read_step(decode_reader *r, const decode_argumen
 template <int lanes, int step_rows>
 __device__ __forceinline__ void read_first_steps(decode_reader *r, const decode_arguments *a, int lane) {
 #pragma unroll 1
-  for (int s = 0; s < STAGES; ++s)
+  for (int s = 0; s < a->stages; ++s)
     read_step<lanes, step_rows>(r, a, lane);
+}
+
+// Waits for the copies of the earliest of `stages` steps.
+__device__ __forceinline__ void wait_step(int32_t stages) {
+  static_assert((int)STAGES_LEAST == 2 && (int)STAGES_MOST == 4, "all of them");
+  if (stages >= 4)
+    gpu_copy_wait<3>();
+  else if (stages >= 3)
+    gpu_copy_wait<2>();
+  else
+    gpu_copy_wait<1>();
 }
 
 // The row that read_first_steps has left out, where it came so far.
@@ -247,16 +260,26 @@ __device__ __forceinline__ void gather_items(float *parts, int32_t pitch, const 
   }
 }
 
-// Blocks of four warps a multiprocessor that the compiler leaves registers for, without spills.
-constexpr int decode_blocks(int heads) {
-  return heads <= 3 ? 4 : 3;
+// Blocks of a multiprocessor that the compiler leaves registers for: as many as it can without spills.
+constexpr int32_t decode_blocks(int32_t heads) {
+  return heads == 1 ? 6 : heads == 2 ? 5 : heads == 3 ? 4 : 3;
+}
+
+// The more blocks share a multiprocessor, the fewer stages each has room for. Where all blocks of a launch can run at
+// once they shall, with what room that leaves: no second round then starts when the first has nothing left to read.
+// Otherwise four are enough.
+static int32_t choose_stages(int64_t blocks, int32_t most_blocks, int32_t n_multiprocessor) {
+  int64_t each = (blocks + n_multiprocessor - 1) / n_multiprocessor;
+  if (each > most_blocks)
+    each = most_blocks < 4 ? most_blocks : 4;
+  return each <= 3 ? 4 : each == 4 ? 3 : 2;
 }
 
 template <typename type, int dim, int heads>
 __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(const decode_arguments a) {
   typedef decode_shape<type, dim> shape;
   enum { WIDTH = shape::WIDTH, LANES = shape::LANES, ROWS = shape::ROWS };
-  enum { PARTS = THREADS / (dim / 4), PART_FLOATS = SHARED_BYTES / 4 / PARTS };
+  enum { PARTS = THREADS / (dim / 4), PART_FLOATS = STAGES_LEAST * STAGE_BYTES / 4 / PARTS };
   static_assert((int)PART_FLOATS >= heads * (dim + 2) && LISTED % ROWS == 0,
                 "room for all parts, and whole steps");
   GPU_SHARED(int4, listed, [DECODE_WARPS][LISTED / 4]);
@@ -282,7 +305,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   reader.k = (const type *)a.k + (int64_t)kv_head * dim + column;
   reader.v = (const type *)a.v + (int64_t)kv_head * dim + column;
   reader.rows = reinterpret_cast<const int32_t *>(listed[warp]);
-  reader.pieces = reinterpret_cast<uint4 *>(shared) + warp * STAGES * STEP_PIECES + lane;
+  reader.pieces = reinterpret_cast<uint4 *>(shared) + warp * a.stages * STEP_PIECES + lane;
   reader.n_step = to - from, reader.step = reader.stage = 0, reader.held_back = -1;
   list_rows(reinterpret_cast<int32_t *>(listed[warp]), &a, what.z, what.x + from * ROWS, n_row, lane);
   if (a.n_task_now) {
@@ -302,7 +325,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
                a.scale);
   for (int32_t step = 0, stage = 0; step < reader.n_step; ++step) {
     if (step + 1 < reader.n_step)
-      gpu_copy_wait<STAGES - 1>();
+      wait_step(a.stages);
     else
       gpu_copy_wait<0>();  // what was held back came last
     const uint4 *pieces = reader.pieces + stage * STEP_PIECES;
@@ -312,12 +335,13 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
       seen[u] = step * ROWS + lane / LANES * DECODE_UNROLL + u < n_row;
     decode_step(&state, seen, pieces, pieces + DECODE_UNROLL * 32, 32);
     read_step<LANES, ROWS>(&reader, &a, lane);
-    stage = stage + 1 < STAGES ? stage + 1 : 0;
+    stage = stage + 1 < a.stages ? stage + 1 : 0;
   }
   decode_join_groups(&state);
 
   // The warps' parts lie where their rows have lain.
-  float *mine = parts + warp * (SHARED_BYTES / 4 / DECODE_WARPS);
+  int32_t pitch = a.stages * STEP_PIECES * 4;
+  float *mine = parts + warp * pitch;
   gpu_sync_warp();
 #pragma unroll
   for (int h = 0; h < heads; ++h) {
@@ -331,7 +355,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   joined.head = (int32_t)threadIdx.x / (dim / 4), joined.column = (int32_t)threadIdx.x % (dim / 4) * 4;
   bool joins = joined.head < n_here;
   if (joins)
-    join_parts(&joined, parts, SHARED_BYTES / 4 / DECODE_WARPS, DECODE_WARPS);
+    join_parts(&joined, parts, pitch, DECODE_WARPS);
   if (where.z == 1) {
     if (joins)
       store_result<type>(&joined, &a, query, head);
@@ -367,14 +391,15 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
 template <typename type, int dim, int heads>
 static ss_status launch(ss_device *device, const decode_arguments *arguments, unsigned blocks) {
   cudaStream_t stream = cuda_of(device)->stream;
-  CUDA_TRY(device, gpu_allow_shared((decode_kernel<type, dim, heads>), SHARED_BYTES));
+  size_t bytes = (size_t)arguments->stages * STAGE_BYTES;
+  CUDA_TRY(device, gpu_allow_shared((decode_kernel<type, dim, heads>), STAGES_MOST * STAGE_BYTES));
   // One carve-out for all of a step's kernels: a multiprocessor changes its own only when it is idle.
   CUDA_TRY(device, cudaFuncSetAttribute((decode_kernel<type, dim, heads>),
                                         cudaFuncAttributePreferredSharedMemoryCarveout, 100));
   if (cuda_of(device)->compute_capability >= 90)
-    GPU_LAUNCH_EARLY((decode_kernel<type, dim, heads>), blocks, THREADS, SHARED_BYTES, stream, *arguments);
+    GPU_LAUNCH_EARLY((decode_kernel<type, dim, heads>), blocks, THREADS, bytes, stream, *arguments);
   else
-    GPU_LAUNCH((decode_kernel<type, dim, heads>), blocks, THREADS, SHARED_BYTES, stream, *arguments);
+    GPU_LAUNCH((decode_kernel<type, dim, heads>), blocks, THREADS, bytes, stream, *arguments);
   CUDA_LAUNCHED(device, "attention (decode)");
   return SS_OK;
 }
@@ -542,6 +567,8 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.group = shape.n_head / shape.n_kv_head;
   arguments.passes = (uint32_t)split.passes, arguments.per_item = (uint32_t)per_item;
   unsigned blocks = (unsigned)(plan->n_item * per_item);
+  arguments.stages = choose_stages(blocks, decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
+                                   cuda_of(device)->n_multiprocessor);
   arguments.n_task_now = (const uint32_t *)plan->device_n_task;
   arguments.scale = shape.scale * DECODE_LOG2_E;
   switch (shape.head_dim) {
