@@ -49,6 +49,7 @@ typedef struct {
   // step.cu: sums that blocks share, and their counters; allocated by the first product that needs them.
   void *step_memory;
   const struct step_shape *step_forced;  // how to cut products: for tests and benchmarks, NULL otherwise
+  const struct step_tile_shape *step_tile_forced;  // likewise, by step_tile.h; comes first
 } cuda_device;
 
 enum { CUDA_SCRATCH_INNER, CUDA_SCRATCH_OUTER };

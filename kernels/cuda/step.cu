@@ -1,10 +1,14 @@
-// The fused ops of a decoding step. Few rows in BF16 go to kernels that read each weight once (step_linear.cuh); more
-// rows, F32 and odd shapes to the other ops, put together with as few launches as they allow.
+// The fused ops of a decoding step. BF16: few rows go to kernels that read each weight once (step_linear.cuh), more to a
+// norm of its own and products of tiles (step_tile.cuh). Many rows, F32 and odd shapes go to the other ops, put together
+// with as few launches as they allow.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/gemm.h"
-#include "kernels/cuda/step_linear.h"
+#include "kernels/cuda/step_tile.h"
 
-enum { THREADS = 256 };
+enum {
+  THREADS = 256,
+  NORM_FIRST_ROWS = 16  // more: a norm of its own before the kernels of step_linear.h
+};
 
 // --- what the other ops lack ---
 
@@ -36,6 +40,8 @@ __device__ __forceinline__ type *place_of(const place_call *call, int64_t row, i
 // q to its place, k and v to their rows of the caches: `width` columns a thread, or as many pairs, rotated.
 template <typename type, int width, bool rotary>
 __global__ void __launch_bounds__(THREADS) place_kernel(place_call call, place_frequencies frequencies) {
+  gpu_wait_previous();
+  gpu_release_next();
   uint32_t unit = blockIdx.x * THREADS + threadIdx.x;
   if (unit >= call.n_unit)
     return;
@@ -82,10 +88,16 @@ static ss_status launch_place(ss_device *device, const place_call *call, const p
   c.n_unit = (uint32_t)(n * units_a_row);
   unsigned blocks = (unsigned)cuda_ceil_divide(c.n_unit, THREADS);
   cudaStream_t stream = cuda_of(device)->stream;
-  if (rotary)
-    GPU_LAUNCH((place_kernel<type, width, true>), blocks, THREADS, 0, stream, c, *frequencies);
-  else
-    GPU_LAUNCH((place_kernel<type, width, false>), blocks, THREADS, 0, stream, c, *frequencies);
+  if (cuda_of(device)->compute_capability < 90) {
+    if (rotary)
+      GPU_LAUNCH((place_kernel<type, width, true>), blocks, THREADS, 0, stream, c, *frequencies);
+    else
+      GPU_LAUNCH((place_kernel<type, width, false>), blocks, THREADS, 0, stream, c, *frequencies);
+  } else if (rotary) {
+    GPU_LAUNCH_EARLY((place_kernel<type, width, true>), blocks, THREADS, 0, stream, c, *frequencies);
+  } else {
+    GPU_LAUNCH_EARLY((place_kernel<type, width, false>), blocks, THREADS, 0, stream, c, *frequencies);
+  }
   CUDA_LAUNCHED(device, "step_qkv");
   return SS_OK;
 }
@@ -142,6 +154,8 @@ static ss_status normalize(ss_device *device, ss_tensor *out, void **rest, ss_te
   if (!norm.weight.data)
     return SS_OK;
   *out = ss_matrix_of(memory, x.rows, x.cols, x.dtype);
+  if (step_norm_serves(*out, x, norm))
+    return step_norm(device, *out, x, norm);
   ss_tensor statistics = ss_matrix((char *)memory + normal_bytes, x.rows, 2);
   return cuda_norm_forward(device, norm.kind, *out, x, statistics, x, ss_matrix(NULL, 0, 0), norm.weight,
                            norm.bias, norm.epsilon);
@@ -216,24 +230,69 @@ static bool pairs_aligned(ss_tensor t) {
   return t.stride % 2 == 0 && (uintptr_t)t.data % (2 * size) == 0;
 }
 
-// The arguments that all products share, and how they are cut; false: put it together from other ops.
-static bool make_arguments(ss_device *device, step_kind kind, step_arguments *a, step_shape *shape,
-                           ss_tensor x, ss_norm norm, ss_tensor weight, ss_tensor bias, ss_tensor out) {
+// The arguments that all products share, but for the norm; false: no kernel of a step's own serves.
+static bool make_arguments(step_arguments *a, ss_tensor x, ss_norm norm, ss_tensor weight, ss_tensor bias,
+                           ss_tensor out) {
   if (x.dtype != SS_BF16 || x.cols == 0 || x.cols % 32 != 0 || !cuda_is_aligned(x) ||
       !cuda_is_aligned(weight) || (uintptr_t)norm.weight.data % 16 != 0 ||
       (uintptr_t)norm.bias.data % 16 != 0 || weight.rows > INT32_MAX / 4 || x.cols > INT32_MAX / 4)
     return false;
   a->x = x.data, a->weight = weight.data, a->bias = bias.data, a->out = out.data;
   a->x_stride = x.stride, a->weight_stride = weight.stride, a->out_stride = out.stride;
-  if (norm.weight.data) {
-    a->norm_weight = (const float *)norm.weight.data, a->norm_bias = (const float *)norm.bias.data;
-    a->centred = norm.kind == SS_NORM_LAYER, a->epsilon = norm.epsilon;
-  }
   a->out_f32 = out.dtype == SS_F32;
   a->pairs_aligned = pairs_aligned(out);
   a->n = (int32_t)(x.rows < INT32_MAX ? x.rows : INT32_MAX);
   a->n_block32 = (int32_t)(x.cols / 32), a->n_feature = (int32_t)weight.rows;
-  return step_choose(cuda_of(device), kind, a, shape);
+  return true;
+}
+
+// The norm before the product.
+static ss_status normalize_first(ss_device *device, step_arguments *a, ss_tensor x, ss_norm norm) {
+  ss_tensor normal;
+  void *rest;
+  SS_TRY(normalize(device, &normal, &rest, x, norm, 0));
+  a->x = normal.data, a->x_stride = normal.stride;
+  return SS_OK;
+}
+
+// Sums that blocks share, where the shape wants them.
+static ss_status make_partials(ss_device *device, const step_shape *shape, step_arguments *a) {
+  cuda_device *cuda = cuda_of(device);
+  size_t counter_bytes = STEP_COUNTERS * sizeof(int32_t);
+  if (shape->splits <= 1)
+    return SS_OK;
+  if (!cuda->step_memory)
+    SS_TRY(cuda_allocate(device, &cuda->step_memory, counter_bytes + STEP_PARTIAL_BYTES,
+                         "sums of a decoding step"));
+  a->counters = (int32_t *)cuda->step_memory;
+  a->partials = (float *)((char *)cuda->step_memory + counter_bytes);
+  return SS_OK;
+}
+
+// Launches what serves the product best. *served is false where nothing does: put it together from other ops.
+static ss_status launch_product(ss_device *device, bool *served, step_kind kind, step_arguments *a,
+                                ss_tensor x, ss_norm norm) {
+  const cuda_device *cuda = cuda_of(device);
+  step_tile_shape tile;
+  step_shape shape;
+  *served = true;
+  if (step_tile_choose(cuda, kind, a, &tile)) {
+    SS_TRY(normalize_first(device, a, x, norm));
+    return step_tile_launch(device, kind, &tile, a);
+  }
+  // Many features: every block would do the norm of all rows again.
+  bool norm_first = !cuda->step_forced && norm.weight.data && a->n > NORM_FIRST_ROWS;
+  if (norm.weight.data && !norm_first) {
+    a->norm_weight = (const float *)norm.weight.data, a->norm_bias = (const float *)norm.bias.data;
+    a->centred = norm.kind == SS_NORM_LAYER, a->epsilon = norm.epsilon;
+  }
+  *served = step_choose(cuda, kind, a, &shape);
+  if (!*served)
+    return SS_OK;
+  if (norm_first)
+    SS_TRY(normalize_first(device, a, x, norm));
+  SS_TRY(make_partials(device, &shape, a));
+  return step_linear_launch(device, kind, &shape, a);
 }
 
 ss_status cuda_step_linear(ss_device *device, ss_tensor out, ss_tensor x, ss_norm norm, ss_tensor weight,
@@ -251,10 +310,12 @@ ss_status cuda_step_linear(ss_device *device, ss_tensor out, ss_tensor x, ss_nor
   if (n * O == 0)
     return SS_OK;
   step_arguments a = {};
-  step_shape shape;
+  bool served = false;
   a.activation = activation, a.pair = (int32_t)(O < INT32_MAX ? O : INT32_MAX);
-  if (make_arguments(device, STEP_KIND_LINEAR, &a, &shape, x, norm, weight, bias, out))
-    return step_linear_launch(device, STEP_KIND_LINEAR, &shape, &a);
+  if (make_arguments(&a, x, norm, weight, bias, out))
+    SS_TRY(launch_product(device, &served, STEP_KIND_LINEAR, &a, x, norm));
+  if (served)
+    return SS_OK;
   return compose_linear(device, out, x, norm, weight, bias, activation);
 }
 
@@ -271,20 +332,13 @@ ss_status cuda_step_residual(ss_device *device, ss_tensor x, ss_tensor in, ss_te
   if (n * C == 0)
     return SS_OK;
   step_arguments a = {};
-  step_shape shape;
   ss_norm none = {};
-  if (!make_arguments(device, STEP_KIND_RESIDUAL, &a, &shape, in, none, weight, bias, x))
-    return compose_residual(device, x, in, weight, bias);
-  if (shape.splits > 1) {
-    cuda_device *cuda = cuda_of(device);
-    size_t counter_bytes = STEP_COUNTERS * sizeof(int32_t);
-    if (!cuda->step_memory)
-      SS_TRY(cuda_allocate(device, &cuda->step_memory, counter_bytes + STEP_PARTIAL_BYTES,
-                           "sums of a decoding step"));
-    a.counters = (int32_t *)cuda->step_memory;
-    a.partials = (float *)((char *)cuda->step_memory + counter_bytes);
-  }
-  return step_linear_launch(device, STEP_KIND_RESIDUAL, &shape, &a);
+  bool served = false;
+  if (make_arguments(&a, in, none, weight, bias, x))
+    SS_TRY(launch_product(device, &served, STEP_KIND_RESIDUAL, &a, in, none));
+  if (served)
+    return SS_OK;
+  return compose_residual(device, x, in, weight, bias);
 }
 
 ss_status cuda_step_qkv(ss_device *device, ss_tensor q, ss_tensor k_cache, ss_tensor v_cache, ss_tensor x,
@@ -310,20 +364,21 @@ ss_status cuda_step_qkv(ss_device *device, ss_tensor q, ss_tensor k_cache, ss_te
     return SS_OK;
   step_kind kind = rotary ? STEP_KIND_ROTARY : STEP_KIND_QKV;
   step_arguments a = {};
-  step_shape shape;
   a.k_cache = k_cache.data, a.v_cache = v_cache.data;
   a.k_stride = k_cache.stride, a.v_stride = v_cache.stride, a.n_cache_row = k_cache.rows;
   a.positions = (const int32_t *)positions.data, a.slots = (const int32_t *)slots.data;
   a.q_cols = (int32_t)Q, a.k_cols = (int32_t)K, a.pair = head_dim / 2;
   bool pairs = Q % 2 == 0 && K % 2 == 0 && pairs_aligned(q) && pairs_aligned(k_cache) &&
                pairs_aligned(v_cache);
-  if (!pairs || (rotary && head_dim / 2 > STEP_ROTARY_PAIRS) ||
-      !make_arguments(device, kind, &a, &shape, x, norm, weight, bias, q))
-    return compose_qkv(device, q, k_cache, v_cache, x, norm, weight, bias, positions, slots, head_dim, theta);
-  if (rotary) {
-    const float *known = cuda_rotary_frequencies(device, head_dim / 2, theta);
-    for (int32_t d = 0; d < head_dim / 2; ++d)
+  if (pairs && (!rotary || head_dim / 2 <= STEP_ROTARY_PAIRS) &&
+      make_arguments(&a, x, norm, weight, bias, q)) {
+    bool served;
+    const float *known = rotary ? cuda_rotary_frequencies(device, head_dim / 2, theta) : NULL;
+    for (int32_t d = 0; rotary && d < head_dim / 2; ++d)
       a.frequencies[d] = known[d];
+    SS_TRY(launch_product(device, &served, kind, &a, x, norm));
+    if (served)
+      return SS_OK;
   }
-  return step_linear_launch(device, kind, &shape, &a);
+  return compose_qkv(device, q, k_cache, v_cache, x, norm, weight, bias, positions, slots, head_dim, theta);
 }

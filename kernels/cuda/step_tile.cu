@@ -1,0 +1,169 @@
+// Launches of the kernel behind a decoding step's products of more rows (step_tile.cuh).
+#include "kernels/cuda/step_tile.cuh"
+
+// rows16, tiles8, warps, depth: every kernel that there is. Pieces ahead: as many as 128 registers allow, or 255 with 4
+// warps.
+#define STEP_TILE_SHAPES(X) \
+  X(1, 1, 8, 6)             \
+  X(1, 2, 8, 6)             \
+  X(1, 3, 8, 6)             \
+  X(1, 4, 8, 6)             \
+  X(2, 1, 8, 3)             \
+  X(2, 2, 8, 3)             \
+  X(2, 3, 8, 3)             \
+  X(2, 4, 8, 3)             \
+  X(2, 6, 8, 3)             \
+  X(2, 8, 4, 3)             \
+  X(4, 2, 8, 2)             \
+  X(4, 3, 4, 3)             \
+  X(4, 4, 4, 3)             \
+  X(4, 6, 4, 2)             \
+  X(4, 8, 4, 2)
+
+#define ONE_SHAPE(rows, tiles, warps, depth) {rows, tiles, warps},
+static const step_tile_shape shapes[] = {STEP_TILE_SHAPES(ONE_SHAPE)};
+#undef ONE_SHAPE
+enum { N_SHAPE = sizeof shapes / sizeof *shapes };
+
+// --- choosing ---
+
+enum {
+  ROWS_LEAST = 9,        // fewer: step_linear.h
+  ROWS_MOST = 256,       // more are left to cuBLASLt
+  ROWS_MOST_WIDE = 128,  // from WIDE columns
+  WIDE = 2048,
+  FEATURES_MOST = 8192  // more: blocks that keep their rows for several tiles, or cuBLASLt
+};
+
+extern "C" bool step_tile_shape_of(int32_t index, step_tile_shape *shape) {
+  if (index >= N_SHAPE)
+    return false;
+  *shape = shapes[index];
+  return true;
+}
+
+// Features that one tile covers in order: all, or the low ones of pairs.
+static bool is_paired(step_kind kind, const step_arguments *a) {
+  return kind == STEP_KIND_ROTARY || (kind == STEP_KIND_LINEAR && a->activation == SS_STEP_SWIGLU);
+}
+static int32_t count_tiles(step_kind kind, const step_arguments *a, const step_tile_shape *s) {
+  return is_paired(kind, a) ? (int32_t)cuda_ceil_divide(a->n_feature / 2, 4 * s->tiles8)
+                            : (int32_t)cuda_ceil_divide(a->n_feature, 8 * s->tiles8);
+}
+
+// The larger of a warp's weights and its sums.
+static int32_t region_bytes(const step_arguments *a, const step_tile_shape *s) {
+  int64_t weights = cuda_ceil_divide(a->n_block32, s->warps) * s->tiles8 * 512;
+  int64_t sums = 16 * s->rows16 * STEP_PITCH(s->tiles8) * (int64_t)sizeof(float);
+  int64_t bytes = weights > sums ? weights : sums;
+  return (int32_t)(bytes < INT32_MAX / 16 ? bytes : INT32_MAX / 16);
+}
+
+// What a block may take: 227 KB on Hopper, less elsewhere.
+static int64_t shared_most(const cuda_device *cuda) {
+  int bytes = 0;
+  if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda->ordinal) != cudaSuccess)
+    cudaGetLastError();
+  return bytes > 48 << 10 ? bytes : 48 << 10;
+}
+
+static bool serves(const cuda_device *cuda, step_kind kind, const step_arguments *a,
+                   const step_tile_shape *s) {
+  bool exists = false;
+  for (int i = 0; i < N_SHAPE; ++i)
+    exists |= shapes[i].rows16 == s->rows16 && shapes[i].tiles8 == s->tiles8 && shapes[i].warps == s->warps;
+  return exists && !a->norm_weight && cuda_ceil_divide(a->n, 16 * s->rows16) <= 65535 &&
+         (kind != STEP_KIND_ROTARY ||
+          ((s->tiles8 & (s->tiles8 - 1)) == 0 && a->pair % (4 * s->tiles8) == 0)) &&
+         (int64_t)s->warps * region_bytes(a, s) <= shared_most(cuda);
+}
+
+// Estimated clocks: rows and weights from the L2 cache (48 bytes a clock for one multiprocessor, 28 each for all),
+// products (1,340 multiply-adds a clock), the warps' sums through shared memory. Weights count half: they travel while the
+// kernel before runs, unless there is no room for two blocks.
+static double clocks_of(const cuda_device *cuda, step_kind kind, const step_arguments *a,
+                        const step_tile_shape *s) {
+  double rows = 16 * s->rows16, features = 8 * s->tiles8, I = 32.0 * a->n_block32;
+  int64_t blocks = count_tiles(kind, a, s) * cuda_ceil_divide(a->n, 16 * s->rows16);
+  int64_t n = cuda->n_multiprocessor, share = cuda_ceil_divide(blocks, n);
+  int64_t bytes = (int64_t)s->warps * region_bytes(a, s);
+  bool two = 2 * (bytes + 1024) <= shared_most(cuda) + 1024;
+  double x = rows * I * 2, weights = features * I * 2, all = (double)blocks / (double)(28 * n);
+  double fetch = (double)share * x / 48 > all * x ? (double)share * x / 48 : all * x;
+  double multiply = (double)share * rows * features * I / 1340;
+  return (fetch > multiply ? fetch : multiply) + all * weights * (two ? 0.5 : 1) +
+         (double)share * rows * features * s->warps / 16 +
+         800.0 * (double)cuda_ceil_divide(share, two ? 2 : 1);
+}
+
+extern "C" bool step_tile_choose(const cuda_device *cuda, step_kind kind, const step_arguments *a,
+                                 step_tile_shape *shape) {
+  if (cuda->step_tile_forced) {
+    *shape = *cuda->step_tile_forced;
+    return true;
+  }
+  if (cuda->step_forced || a->n < ROWS_LEAST ||
+      a->n > (32 * a->n_block32 >= WIDE ? ROWS_MOST_WIDE : ROWS_MOST) || a->n_feature > FEATURES_MOST)
+    return false;
+  double best = 0;
+  for (int i = 0; i < N_SHAPE; ++i) {
+    if (!serves(cuda, kind, a, &shapes[i]))
+      continue;
+    double clocks = clocks_of(cuda, kind, a, &shapes[i]);
+    if (best == 0 || clocks < best)
+      best = clocks, *shape = shapes[i];
+  }
+  return best > 0;
+}
+
+// --- launches ---
+
+template <int rows16, int tiles8, int warps, int depth, step_kind kind>
+static ss_status launch(ss_device *device, const step_arguments *a) {
+  cuda_device *cuda = cuda_of(device);
+  size_t bytes = (size_t)warps * (size_t)a->region_bytes;
+  if (bytes > 48 << 10)
+    CUDA_TRY(device, gpu_allow_shared((step_tile_kernel<rows16, tiles8, warps, depth, kind>), bytes));
+  // One carve-out for all of a step's kernels: a multiprocessor changes its own only when it is idle.
+  CUDA_TRY(device, cudaFuncSetAttribute((step_tile_kernel<rows16, tiles8, warps, depth, kind>),
+                                        cudaFuncAttributePreferredSharedMemoryCarveout, 100));
+  dim3 grid((unsigned)a->n_tile, (unsigned)cuda_ceil_divide(a->n, 16 * rows16));
+  if (cuda->compute_capability >= 90)
+    GPU_LAUNCH_EARLY((step_tile_kernel<rows16, tiles8, warps, depth, kind>), grid, 32 * warps, bytes,
+                     cuda->stream, *a);
+  else
+    GPU_LAUNCH((step_tile_kernel<rows16, tiles8, warps, depth, kind>), grid, 32 * warps, bytes, cuda->stream,
+               *a);
+  CUDA_LAUNCHED(device, "step_tile");
+  return SS_OK;
+}
+
+template <int rows16, int tiles8, int warps, int depth>
+static ss_status launch_kind(ss_device *device, step_kind kind, const step_arguments *a) {
+  if (kind == STEP_KIND_LINEAR)
+    return launch<rows16, tiles8, warps, depth, STEP_KIND_LINEAR>(device, a);
+  if (kind == STEP_KIND_QKV)
+    return launch<rows16, tiles8, warps, depth, STEP_KIND_QKV>(device, a);
+  if constexpr ((tiles8 & (tiles8 - 1)) == 0)  // half a tile must divide half a head
+    if (kind == STEP_KIND_ROTARY)
+      return launch<rows16, tiles8, warps, depth, STEP_KIND_ROTARY>(device, a);
+  return launch<rows16, tiles8, warps, depth, STEP_KIND_RESIDUAL>(device, a);
+}
+
+extern "C" ss_status step_tile_launch(ss_device *device, step_kind kind, const step_tile_shape *shape,
+                                      const step_arguments *arguments) {
+  step_arguments a = *arguments;
+  CUDA_REQUIRE(device, serves(cuda_of(device), kind, &a, shape),
+               "step_tile: %d features and %d columns cannot be cut into %d rows, %d features, %d warps",
+               a.n_feature, a.n_block32 * 32, 16 * shape->rows16, 8 * shape->tiles8, shape->warps);
+  a.pair = is_paired(kind, &a) ? a.pair : 4 * shape->tiles8;
+  a.bias_aligned = (uintptr_t)a.bias % 4 == 0 && a.pair % 2 == 0;
+  a.n_tile = count_tiles(kind, &a, shape);
+  a.region_bytes = region_bytes(&a, shape);
+#define LAUNCH(rows, tiles, n_warp, depth)                                       \
+  if (shape->rows16 == rows && shape->tiles8 == tiles && shape->warps == n_warp) \
+    return launch_kind<rows, tiles, n_warp, depth>(device, kind, &a);
+  STEP_TILE_SHAPES(LAUNCH)
+#undef LAUNCH
+  return SS_OK;
+}
