@@ -294,6 +294,64 @@ static void item_sizes_and_baseline(void **state) {
   cuda_close(&f);
 }
 
+// A plan as the device would have made it: each view's last row is read later than the others, and only some of the
+// blocks launched have work. The bits are those of the plan that the host made, whichever the size of items.
+static void like_resident(void **state) {
+  (void)state;
+  cuda_fixture f;
+  cuda_open(&f, SS_PRECISION_BF16, true);
+  ss_device *gpu = f.device[ON_CUDA];
+  for (int s = 0; s < 2 * N_SHAPE; ++s) {
+    ss_dtype dtype = s % N_SHAPE < 3 && s >= N_SHAPE ? SS_F32 : SS_BF16;
+    decode_problem p = make_problem(&f, shapes[s % N_SHAPE], 8, s < N_SHAPE ? 130 : 600, 0, 1 + 5 * s, 60);
+    decode_tensors t = make_tensors(&f, &p, dtype), again = t;
+    again.out = cuda_output(&f, "out", t.out.on[0].rows, t.out.on[0].cols, dtype);
+    attention_decode plan = {0};
+    bool serves = false;
+    if (attention_decode_plan(gpu, &plan, p.views, p.n_view, p.ranges, p.n_range, p.n_key, &serves) != SS_OK)
+      fail_msg("%s", gpu->error.message);
+    assert_true(serves);
+    for (int32_t rows = 32; rows <= 1024; rows *= 4) {
+      cuda_context(&f, "shape %d, items of %d rows", s, rows);
+      for (int resident = 0; resident < 2; ++resident) {
+        decode_tensors *to = resident ? &again : &t;
+        uint32_t n_task;
+        if (resident) {
+          plan.resident = true, plan.shape = p.shape, plan.dtype = dtype;
+          n_task = (uint32_t)(plan.n_item * plan.heads);
+          size_t bytes = (size_t)plan.n_item * (size_t)(p.shape.n_head * (p.shape.head_dim + 2)) *
+                         sizeof(float);
+          CUDA_RUN(&f, ON_CUDA, allocate, &plan.device_n_task, sizeof n_task, "n_task");
+          CUDA_RUN(&f, ON_CUDA, allocate, &plan.device_partials, 2 * bytes, "partials");
+          CUDA_RUN(&f, ON_CUDA, upload, plan.device_n_task, &n_task, sizeof n_task);
+          plan.n_item *= 2;  // what else lies there has no work, and is not looked at
+          unsigned char *grown = NULL;
+          size_t item = sizeof(attention_decode_item), old = (size_t)plan.block_bytes;
+          CUDA_RUN(&f, ON_CUDA, allocate, (void **)&grown, old + (size_t)plan.n_item * item, "items");
+          CUDA_RUN(&f, ON_CUDA, upload, grown, plan.block, old);
+          gpu->ops->release(gpu, plan.device_block);
+          plan.device_block = grown, plan.device_bytes = (int64_t)(old + (size_t)plan.n_item * item);
+        } else if (attention_decode_recut(gpu, &plan, p.shape, dtype, rows) != SS_OK) {
+          fail_msg("%s", gpu->error.message);
+        }
+        if (attention_decode_forward(gpu, &plan, p.shape, to->out.on[ON_CUDA], t.log_sum_exp.on[ON_CUDA],
+                                     t.q.on[ON_CUDA], t.k.on[ON_CUDA], t.v.on[ON_CUDA]) != SS_OK)
+          fail_msg("%s", gpu->error.message);
+      }
+      cuda_check_same(&f, "out", cuda_rows(t.out, 0, p.n_view).on[ON_CUDA],
+                      cuda_rows(again.out, 0, p.n_view).on[ON_CUDA]);
+      plan.resident = false;
+      gpu->ops->release(gpu, plan.device_n_task);
+      gpu->ops->release(gpu, plan.device_partials);
+      plan.device_n_task = plan.device_partials = NULL;
+    }
+    attention_decode_free(gpu, &plan);
+    cuda_release_all(&f);
+    free_problem(&p);
+  }
+  cuda_close(&f);
+}
+
 // The items of a batch hold every visible row once, evenly, whichever the number of heads and multiprocessors.
 static void items_cover_rows(void **state) {
   (void)state;
@@ -381,6 +439,7 @@ int main(void) {
       cmocka_unit_test(ragged),           cmocka_unit_test(ranges_of_all_sizes),
       cmocka_unit_test(many_views),       cmocka_unit_test(unequal_lengths),
       cmocka_unit_test(refilled),         cmocka_unit_test(item_sizes_and_baseline),
+      cmocka_unit_test(like_resident),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

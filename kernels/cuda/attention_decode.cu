@@ -39,6 +39,7 @@ enum {
   DECODE_HEADS = 4,                          // query heads of a warp at most (BF16; F32 takes one)
   LISTED = DECODE_ROWS_MOST / DECODE_WARPS,  // rows of a warp at most
   STEP_PIECES = 2 * DECODE_UNROLL * 32,
+  STEP_ROWS_MOST = 64,
   STAGES_LEAST = 2,  // steps of a warp that are on their way
   STAGES_MOST = 4,
   STAGE_BYTES = DECODE_WARPS * STEP_PIECES * 16,
@@ -60,6 +61,7 @@ typedef struct {
   int32_t n_range, n_head, group;  // group: query heads of a kv head
   uint32_t passes;                 // blocks that share a group's query heads
   uint32_t per_item;               // blocks an item: n_kv_head * passes
+  uint32_t per_item_inverse;       // 2^32 / per_item, not above
   int32_t stages;
   const uint32_t *n_task_now;  // resident plans: blocks that have work; else NULL
   float scale;                 // times log2(e)
@@ -69,10 +71,11 @@ typedef struct {
 // `range` holds or precedes the first.
 __device__ __forceinline__ void list_rows(int32_t *rows, const decode_arguments *a, int32_t range,
                                           int32_t first, int32_t count, int lane) {
-  enum { STEP_MOST = 64 };
   int32_t end = first + count;
-  for (int32_t at = count + lane; at < (count + STEP_MOST - 1) / STEP_MOST * STEP_MOST; at += 32)
-    rows[at] = -1;
+#pragma unroll
+  for (int32_t after = 0; after < STEP_ROWS_MOST; after += 32)
+    if ((count + after + lane) / STEP_ROWS_MOST == (count - 1) / STEP_ROWS_MOST)
+      rows[count + after + lane] = -1;
   for (bool more = count > 0; more; range += 32) {
     int2 entry = make_int2(0, INT32_MAX);  // first, start
     if (range + lane < a->n_range)
@@ -98,39 +101,36 @@ __device__ __forceinline__ void list_rows(int32_t *rows, const decode_arguments 
 
 // --- a warp's rows, on their way to shared memory ---
 typedef struct {
-  const void *k, *v;            // the lane's columns of row 0
-  const int32_t *rows;          // shared
-  uint4 *pieces;                // [stages, 2, DECODE_UNROLL, 32] shared, from the lane's on
-  int32_t held_back;            // which of the rows is not to be read yet; or -1
-  int32_t n_step, step, stage;  // step: the next to be read, `stage` its place
+  const void *k, *v;    // the lane's columns of row 0
+  const int32_t *rows;  // shared; from the lane's group on
 } decode_reader;
 
-// Starts copying the next step's rows. What there is none of becomes zeros. A group of copies, be it empty.
+// Starts copying a step's rows to pieces [2, DECODE_UNROLL, 32] in shared memory, from the lane's on. What there is none
+// of becomes zeros, and so does row `held_back` of the warp's.
 template <int lanes, int step_rows>
-__device__ __forceinline__ void read_step(decode_reader *r, const decode_arguments *a, int lane) {
-  if (r->step < r->n_step) {
-    int32_t mine = r->step * step_rows + lane / lanes * DECODE_UNROLL;
-    int4 four = *reinterpret_cast<const int4 *>(r->rows + mine);
-    int32_t rows[DECODE_UNROLL] = {four.x, four.y, four.z, four.w};
-    uint4 *to = r->pieces + r->stage * STEP_PIECES;
+__device__ __forceinline__ void read_step(const decode_reader *r, const decode_arguments *a, int32_t step,
+                                          int32_t held_back, uint4 *pieces) {
+  int4 four = *reinterpret_cast<const int4 *>(r->rows + step * step_rows);
+  int32_t rows[DECODE_UNROLL] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-    for (int u = 0; u < DECODE_UNROLL; ++u) {
-      bool valid = rows[u] >= 0 && mine + u != r->held_back;
-      rows[u] = valid ? rows[u] : 0;
-      gpu_copy_async(to + u * 32, decode_address(r->k, rows[u], a->k_bytes), valid);
-      gpu_copy_async(to + (DECODE_UNROLL + u) * 32, decode_address(r->v, rows[u], a->v_bytes), valid);
-    }
-    ++r->step;
-    r->stage = r->stage + 1 < a->stages ? r->stage + 1 : 0;
+  for (int u = 0; u < DECODE_UNROLL; ++u) {
+    bool valid = rows[u] >= 0 && rows[u] != held_back;
+    int32_t row = valid ? rows[u] : 0;
+    gpu_copy_async(pieces + u * 32, decode_address(r->k, row, a->k_bytes), valid);
+    gpu_copy_async(pieces + (DECODE_UNROLL + u) * 32, decode_address(r->v, row, a->v_bytes), valid);
   }
-  gpu_copy_commit();
 }
 
+// Each step a group of copies, be it empty.
 template <int lanes, int step_rows>
-__device__ __forceinline__ void read_first_steps(decode_reader *r, const decode_arguments *a, int lane) {
+__device__ __forceinline__ void read_first_steps(const decode_reader *r, const decode_arguments *a,
+                                                 int32_t n_step, int32_t held_back, uint4 *pieces) {
 #pragma unroll 1
-  for (int s = 0; s < a->stages; ++s)
-    read_step<lanes, step_rows>(r, a, lane);
+  for (int32_t step = 0; step < a->stages; ++step, pieces += STEP_PIECES) {
+    if (step < n_step)
+      read_step<lanes, step_rows>(r, a, step, held_back, pieces);
+    gpu_copy_commit();
+  }
 }
 
 // Waits for the copies of the earliest of `stages` steps.
@@ -142,22 +142,6 @@ __device__ __forceinline__ void wait_step(int32_t stages) {
     gpu_copy_wait<2>();
   else
     gpu_copy_wait<1>();
-}
-
-// The row that read_first_steps has left out, where it came so far.
-template <int lanes, int step_rows>
-__device__ __forceinline__ void read_held_back(decode_reader *r, const decode_arguments *a, int lane) {
-  int32_t step = r->held_back / step_rows, u = r->held_back % step_rows - lane / lanes * DECODE_UNROLL;
-  if (r->held_back >= 0 && step < r->step) {
-    if (u >= 0 && u < DECODE_UNROLL) {
-      int32_t row = r->rows[r->held_back];
-      uint4 *to = r->pieces + step * STEP_PIECES + u * 32;
-      gpu_copy_async(to, decode_address(r->k, row, a->k_bytes), true);
-      gpu_copy_async(to + DECODE_UNROLL * 32, decode_address(r->v, row, a->v_bytes), true);
-    }
-    gpu_copy_commit();
-  }
-  r->held_back = -1;
 }
 
 // --- parts of a result ---
@@ -286,56 +270,73 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   GPU_SHARED(int32_t, last, [1]);
   GPU_DYNAMIC_SHARED(shared);
   int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
-  uint32_t part = blockIdx.x % a.per_item;
-  int64_t index = blockIdx.x / a.per_item;
+  uint32_t item = __umulhi(blockIdx.x, a.per_item_inverse), part = blockIdx.x - item * a.per_item;
+  if (part >= a.per_item)
+    ++item, part -= a.per_item;
+  int64_t index = item;
   const int4 *halves = reinterpret_cast<const int4 *>(a.items + index);
   int4 what = __ldcg(halves),
        where = __ldcg(halves + 1);  // start, n_row, range, query; view, item_first, n_item
   if (a.n_task_now && blockIdx.x >= __ldcg(a.n_task_now))
     return;
-  int32_t kv_head = (int32_t)(part / a.passes), pass = (int32_t)(part % a.passes) * heads;
+  int32_t kv_head = (int32_t)part, pass = 0;
+  if (a.passes > 1)
+    kv_head = (int32_t)(part / a.passes), pass = (int32_t)(part % a.passes) * heads;
   int32_t head = kv_head * a.group + pass, n_here = a.group - pass < heads ? a.group - pass : heads;
   int32_t column = lane % LANES * WIDTH, query = what.w;
 
-  int32_t n_step = (what.y + ROWS - 1) / ROWS, from = n_step * warp / DECODE_WARPS;
+  int32_t n_step = (what.y + ROWS - 1) / ROWS;  // of the block, then of the warp
+  int32_t from = n_step * warp / DECODE_WARPS;
   int32_t to = n_step * (warp + 1) / DECODE_WARPS;
   int32_t n_row = (to * ROWS < what.y ? to * ROWS : what.y) - from * ROWS;
   float *parts = reinterpret_cast<float *>(shared);
   decode_reader reader;
   reader.k = (const type *)a.k + (int64_t)kv_head * dim + column;
   reader.v = (const type *)a.v + (int64_t)kv_head * dim + column;
-  reader.rows = reinterpret_cast<const int32_t *>(listed[warp]);
-  reader.pieces = reinterpret_cast<uint4 *>(shared) + warp * a.stages * STEP_PIECES + lane;
-  reader.n_step = to - from, reader.step = reader.stage = 0, reader.held_back = -1;
-  list_rows(reinterpret_cast<int32_t *>(listed[warp]), &a, what.z, what.x + from * ROWS, n_row, lane);
+  int32_t *rows = reinterpret_cast<int32_t *>(listed[warp]), held_back = -1;
+  reader.rows = rows + lane / LANES * DECODE_UNROLL;
+  uint4 *first_pieces = reinterpret_cast<uint4 *>(shared) + warp * a.stages * STEP_PIECES + lane;
+  n_step = to - from;
+  list_rows(rows, &a, what.z, what.x + from * ROWS, n_row, lane);
+  uint4 *held_pieces = NULL;
   if (a.n_task_now) {
-    if (warp == DECODE_WARPS - 1 && index == where.y + where.z - 1)
-      reader.held_back = n_row - 1;
-    read_first_steps<LANES, ROWS>(&reader, &a, lane);
+    if (warp == DECODE_WARPS - 1 && (int32_t)item == where.y + where.z - 1 && n_row > 0) {
+      held_back = rows[n_row - 1];
+      int32_t u = (n_row - 1) % ROWS - lane / LANES * DECODE_UNROLL;
+      if (n_step <= a.stages && u >= 0 && u < DECODE_UNROLL)
+        held_pieces = first_pieces + (n_step - 1) * STEP_PIECES + u * 32;
+    }
+    read_first_steps<LANES, ROWS>(&reader, &a, n_step, held_back, first_pieces);
   }
   gpu_wait_previous();
   gpu_release_next();
-  if (a.n_task_now)
-    read_held_back<LANES, ROWS>(&reader, &a, lane);
-  else
-    read_first_steps<LANES, ROWS>(&reader, &a, lane);
+  if (!a.n_task_now)
+    read_first_steps<LANES, ROWS>(&reader, &a, n_step, -1, first_pieces);
+  if (held_pieces) {  // of the last step: no group of copies follows
+    gpu_copy_async(held_pieces, decode_address(reader.k, held_back, a.k_bytes), true);
+    gpu_copy_async(held_pieces + DECODE_UNROLL * 32, decode_address(reader.v, held_back, a.v_bytes), true);
+    gpu_copy_commit();
+  }
 
   decode_state<type, dim, heads> state;
   decode_begin(&state, (const type *)a.q + query * a.q_stride + (int64_t)head * dim + column, n_here,
                a.scale);
-  for (int32_t step = 0, stage = 0; step < reader.n_step; ++step) {
-    if (step + 1 < reader.n_step)
+  uint4 *pieces = first_pieces, *last_pieces = first_pieces + (a.stages - 1) * STEP_PIECES;
+  int32_t left = n_row - lane / LANES * DECODE_UNROLL;
+  for (int32_t step = 0; step < n_step; ++step, left -= ROWS) {
+    if (step + 1 < n_step)
       wait_step(a.stages);
     else
       gpu_copy_wait<0>();  // what was held back came last
-    const uint4 *pieces = reader.pieces + stage * STEP_PIECES;
     bool seen[DECODE_UNROLL];
 #pragma unroll
     for (int u = 0; u < DECODE_UNROLL; ++u)
-      seen[u] = step * ROWS + lane / LANES * DECODE_UNROLL + u < n_row;
+      seen[u] = u < left;
     decode_step(&state, seen, pieces, pieces + DECODE_UNROLL * 32, 32);
-    read_step<LANES, ROWS>(&reader, &a, lane);
-    stage = stage + 1 < a.stages ? stage + 1 : 0;
+    if (step + a.stages < n_step)
+      read_step<LANES, ROWS>(&reader, &a, step + a.stages, -1, pieces);
+    gpu_copy_commit();
+    pieces = pieces == last_pieces ? first_pieces : pieces + STEP_PIECES;
   }
   decode_join_groups(&state);
 
@@ -566,6 +567,8 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.n_range = (int32_t)plan->n_range, arguments.n_head = shape.n_head;
   arguments.group = shape.n_head / shape.n_kv_head;
   arguments.passes = (uint32_t)split.passes, arguments.per_item = (uint32_t)per_item;
+  arguments.per_item_inverse = per_item == 1 ? UINT32_MAX
+                                             : (uint32_t)((UINT64_C(1) << 32) / (uint64_t)per_item);
   unsigned blocks = (unsigned)(plan->n_item * per_item);
   arguments.stages = choose_stages(blocks, decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
                                    cuda_of(device)->n_multiprocessor);

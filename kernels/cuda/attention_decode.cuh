@@ -59,9 +59,9 @@ __device__ __forceinline__ void decode_piece(float *values, uint4 piece, const f
   values[2] = __uint_as_float(piece.z), values[3] = __uint_as_float(piece.w);
 }
 
-// A piece of a row; `bytes` between rows, in 32 bits: an address is then one instruction.
+// A lane's piece of a row; `bytes` between rows. Products of 32 bits: an address is then one instruction.
 __device__ __forceinline__ const uint4 *decode_address(const void *first, int32_t row, int32_t bytes) {
-  return reinterpret_cast<const uint4 *>((const char *)first + (int64_t)row * bytes);
+  return reinterpret_cast<const uint4 *>((const char *)first + (uint64_t)(uint32_t)row * (uint32_t)bytes);
 }
 
 // Takes in the rows of a step, DECODE_UNROLL for each group of lanes, those that are `seen`; the others' pieces are
