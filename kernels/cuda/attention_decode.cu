@@ -9,8 +9,8 @@
 // A warp looks up its key rows once: 32 ranges at a time lie in the lanes' registers, each lane finds its visible row's
 // range in five shuffles, the rows go to shared memory, and each step takes four from there in one load. K and V are
 // copied to shared memory asynchronously, two to four steps ahead, each lane its own pieces: what it waits for are its own
-// copies, no other thread. So a warp has 12 KB on their way whatever it computes, and short parts (up to 48 rows for
-// head_dim 64) are one round trip to memory.
+// copies, no other thread. So 8 to 16 KB of a warp are on their way whatever it computes, and a short part is one round
+// trip to memory.
 //
 // In a chain of kernels launched early, what a plan says was written long before the kernel directly ahead, so that
 // everything up to the first copies happens while that one still runs. With resident plans, the one row that the step
@@ -21,12 +21,12 @@
 // what it computes does not. It also sets the counter back to zero. So one launch does all, with fixed addresses.
 //
 // The memory gives 3.0 TB/s / 132 = 23 bytes a nanosecond and multiprocessor: 23 KB must be in flight for a latency of
-// 1 us under load, and 40-64 KB to hide what warps do between loads. Four blocks of 53 KB fit a multiprocessor with 228
-// KB: 192 KB are in flight, and one block alone has enough, so that the last blocks of a launch still get all of the
-// memory's speed. Registers (sm_90a, head_dim 64, no spills): 72 for one query head, 96, 121, 149 for two to four.
+// 1 us under load, and 40-64 KB to hide what warps do between loads. A multiprocessor with 228 KB takes 3, 4 or 6 blocks
+// of 4, 3 or 2 steps ahead: 192 KB in flight. One block alone has 32-64 KB, so that the last blocks of a launch still get
+// the memory's whole speed. Registers (sm_90a, no spills): 72 for one query head, 95, 118 and 128 for two to four.
 //
-// A step of 16 rows (head_dim 64, one query head) is 240 instructions for 4 KB: 20% of what a multiprocessor can issue at
-// that rate.
+// A step of 16 rows (head_dim 64, one query head) is 290 instructions for 4 KB: a quarter of what a multiprocessor can
+// issue at that rate.
 //
 // Bytes: visible rows * 2 * n_kv_head * head_dim * 2, and (head_dim + 2) * 4 an item and query head twice where items
 // are merged (1.6% at 256 rows an item).
@@ -246,7 +246,7 @@ __device__ __forceinline__ void gather_items(float *parts, int32_t pitch, const 
 
 // Blocks of a multiprocessor that the compiler leaves registers for: as many as it can without spills.
 constexpr int32_t decode_blocks(int32_t heads) {
-  return heads == 1 ? 6 : heads == 2 ? 5 : heads == 3 ? 4 : 3;
+  return heads == 1 ? 6 : heads == 2 ? 5 : 4;
 }
 
 // The more blocks share a multiprocessor, the fewer stages each has room for. Where all blocks of a launch can run at
@@ -255,7 +255,7 @@ constexpr int32_t decode_blocks(int32_t heads) {
 static int32_t choose_stages(int64_t blocks, int32_t most_blocks, int32_t n_multiprocessor) {
   int64_t each = (blocks + n_multiprocessor - 1) / n_multiprocessor;
   if (each > most_blocks)
-    each = most_blocks < 4 ? most_blocks : 4;
+    each = 4;
   return each <= 3 ? 4 : each == 4 ? 3 : 2;
 }
 

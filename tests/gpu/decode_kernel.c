@@ -20,7 +20,7 @@
 #include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/cuda.h"
 
-enum { REPEATS = 30, SWEEP_REPEATS = 9, CALLS = 8, SLAB = 1024, VISIBLE = 128, MIXED = -1, DENSE = 0 };
+enum { REPEATS = 30, SWEEP_REPEATS = 9, CALLS = 8, SLAB = 1024, VISIBLE = 128, MIXED = -1, DENSE = 0, ITEMS_LEAST = 64 };
 
 typedef struct {
   ss_device *device;
@@ -235,7 +235,7 @@ static bool run_case(bench *b, const decode_case *c) {
          bytes / seconds * 1e-9, 100 * bytes / seconds / b->copy_rate, seconds * b->copy_rate / bytes);
   printf("%7.4f (%5.2fx)  %7.4f (%5.2fx)  %4d  %4.0f", blocks * 1e3, blocks / seconds, b->dense * 1e3,
          b->dense / seconds, w.plan.item_rows, planned * 1e6);
-  for (int32_t rows = DECODE_ROWS_LEAST; rows <= DECODE_ROWS_MOST && b->items; rows *= 2) {
+  for (int32_t rows = ITEMS_LEAST; rows <= DECODE_ROWS_MOST && b->items; rows *= 2) {
     check(b, attention_decode_recut(b->device, &w.plan, c->shape, SS_BF16, rows));
     printf("  %7.4f", measure(&w, false, SWEEP_REPEATS, &unused) * 1e3);
   }
@@ -272,7 +272,7 @@ static bool run_all(bench *b, int64_t most) {
   printf("heads x dim    B  visible      rows       MB       ms           GB/s  of copy  x copy  blocks ms   "
          "     "
          "  dense ms           item  plan us%s\n",
-         b->items ? "  ms by rows of an item: 32 ... 1024" : "");
+         b->items ? "  ms by rows of an item: 64 ... 1024" : "");
   bool right = true;
   for (int s = 0; s < 3; ++s)
     for (int i = 0; i < 3; ++i)
