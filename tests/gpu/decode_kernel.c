@@ -20,7 +20,16 @@
 #include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/cuda.h"
 
-enum { REPEATS = 30, SWEEP_REPEATS = 9, CALLS = 8, SLAB = 1024, VISIBLE = 128, MIXED = -1, DENSE = 0, ITEMS_LEAST = 64 };
+enum {
+  REPEATS = 30,
+  SWEEP_REPEATS = 9,
+  CALLS = 8,
+  SLAB = 1024,
+  VISIBLE = 128,
+  MIXED = -1,
+  DENSE = 0,
+  ITEMS_LEAST = 64
+};
 
 typedef struct {
   ss_device *device;
