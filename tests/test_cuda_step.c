@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/step_linear.h"
+#include "kernels/cuda/step_tile.h"
 
 // BF16: the result is rounded once, and what the norm gives once more; hardware tanh. SwiGLU put together from other ops
 // rounds two factors more; over few results the errors of a norm do not average out.
@@ -53,10 +53,14 @@ static cuda_pair random_rows(cuda_fixture *f, const char *name, int64_t n, int64
 
 static void name_case(cuda_fixture *f, const linear_case *c, const char *what) {
   const step_shape *s = cuda_of(f->device[ON_CUDA])->step_forced;
-  cuda_context(f, "%s: n %lld, I %lld, O %lld, norm %d, bias %d, f32 %d, activation %d, cut %d %d %d %d %d",
+  const step_tile_shape *tile = cuda_of(f->device[ON_CUDA])->step_tile_forced;
+  cuda_context(f,
+               "%s: n %lld, I %lld, O %lld, norm %d, bias %d, f32 %d, activation %d, cut %d %d %d %d %d, "
+               "tile %d %d %d",
                what, (long long)c->n, (long long)c->I, (long long)c->O, c->norm, c->bias, c->out_f32,
                (int)c->activation, s ? s->rows16 : -1, s ? s->tiles8 : -1, s ? s->blocks32 : -1,
-               s ? s->splits : -1, s ? s->blocks : -1);
+               s ? s->splits : -1, s ? s->blocks : -1, tile ? tile->rows16 : -1, tile ? tile->tiles8 : -1,
+               tile ? tile->warps : -1);
 }
 
 // Fails unless rows [n, n + 2) of `all`, which an op on its first n rows must not touch, hold what cuda_output wrote.
@@ -167,9 +171,12 @@ static void check_other_rows(cuda_fixture *f, ss_tensor cache, const void *befor
 
 static bool check_qkv(cuda_fixture *f, const qkv_case *c) {
   const step_shape *s = cuda_of(f->device[ON_CUDA])->step_forced;
-  cuda_context(f, "step_qkv: n %lld, C %lld, %d/%d heads of %d, norm %d, theta %g, cut %d %d %d",
+  const step_tile_shape *tile = cuda_of(f->device[ON_CUDA])->step_tile_forced;
+  cuda_context(f,
+               "step_qkv: n %lld, C %lld, %d/%d heads of %d, norm %d, theta %g, cut %d %d %d, tile %d %d %d",
                (long long)c->n, (long long)c->C, c->n_head, c->n_kv_head, c->head_dim, c->norm,
-               (double)c->theta, s ? s->rows16 : -1, s ? s->tiles8 : -1, s ? s->blocks32 : -1);
+               (double)c->theta, s ? s->rows16 : -1, s ? s->tiles8 : -1, s ? s->blocks32 : -1,
+               tile ? tile->rows16 : -1, tile ? tile->tiles8 : -1, tile ? tile->warps : -1);
   int64_t Q = (int64_t)c->n_head * c->head_dim, K = (int64_t)c->n_kv_head * c->head_dim, n_row = 2 * c->n + 3;
   cuda_pair x = random_rows(f, "x", c->n, c->C, c->gap, 0);
   cuda_pair weight = cuda_random(f, "weight", Q + 2 * K, c->C, f->compute, 1 / sqrt((double)c->C));
@@ -210,7 +217,7 @@ static bool check_qkv(cuda_fixture *f, const qkv_case *c) {
   return served;
 }
 
-static const int64_t row_counts[] = {1, 2, 7, 8, 9, 16, 17, 33, 64, 65};
+static const int64_t row_counts[] = {1, 2, 8, 9, 16, 17, 33, 64, 65, 130};
 enum { N_ROW_COUNT = sizeof row_counts / sizeof *row_counts };
 
 static void linear(void **state) {
@@ -366,6 +373,65 @@ static void every_cut(void **state) {
   cuda_close(&f);
 }
 
+// Every way to cut every product into tiles.
+static void every_tile(void **state) {
+  (void)state;
+  cuda_fixture f;
+  cuda_open(&f, SS_PRECISION_BF16, true);
+  cuda_device *cuda = cuda_of(f.device[ON_CUDA]);
+  step_tile_shape shape;
+  int rotated = 0;
+  for (int i = 0; step_tile_shape_of(i, &shape); ++i) {
+    cuda->step_tile_forced = &shape;
+    int64_t n = 16 * shape.rows16 + 1 + 2 * i;  // a second group of rows
+    // Fewer pieces than warps, one each, more than are read ahead, and a last round that is not full.
+    static const int64_t columns[] = {32, 96, 256, 768, 3072};
+    for (int k = 0; k < 5; ++k) {
+      linear_case c = {n,
+                       columns[k],
+                       3 + 8 * shape.tiles8 + 7 * k,
+                       1 + (i + k) % 3,
+                       k % 2 == 0,
+                       k % 2 == 1,
+                       SS_STEP_GELU,
+                       8 * (k % 2),
+                       0};
+      if (cuda_small() && k == 4 && i % 4 != 0)
+        break;
+      if (c.I > 1024)
+        c.n = 9 + i;
+      bool is_served = check_linear(&f, &c);
+      c.activation = (i + k) % 2 ? SS_STEP_SWIGLU : SS_STEP_PLAIN;
+      is_served = is_served && check_linear(&f, &c);
+      c.norm = NO_NORM;
+      is_served = is_served && check_residual(&f, &c);
+      if (!is_served && c.I * shape.tiles8 < 8192)
+        fail_msg("refused (%s)", f.context);
+      qkv_case q = {c.n, c.I, 2, 1, 64, (i + k) % 4, k % 2 == 1, 10000, 8 * (k % 2)};
+      if (k < 3) {
+        rotated += check_qkv(&f, &q);
+        q.theta = 0;
+        assert_true(check_qkv(&f, &q));
+      }
+    }
+  }
+  if (rotated < 30)
+    fail_msg("%d calls rotated", rotated);
+  cuda->step_tile_forced = NULL;
+  // The norm alone: every width it holds and one that is too wide; more rows than are spread over blocks.
+  step_shape compose = {0, 0, 0, 0, 0};
+  cuda->step_forced = &compose;
+  static const int64_t widths[] = {8, 256, 264, 520, 776, 1024, 1032, 2056, 4096, 4104};
+  for (int i = 0; i < 10; ++i) {
+    linear_case c = {5, widths[i], 12, 1 + i % 3, true, true, SS_STEP_PLAIN, 8 * (i % 2), i % 4 == 1 ? 6 : 0};
+    check_linear(&f, &c);
+  }
+  linear_case many = {519, 40, 10, LAYER_NORM, true, false, SS_STEP_PLAIN, 0, 0};
+  check_linear(&f, &many);
+  cuda->step_forced = NULL;
+  cuda_close(&f);
+}
+
 static void computed_in_f32(void **state) {
   (void)state;
   cuda_fixture f;
@@ -386,8 +452,8 @@ static void rows_are_independent(void **state) {
   (void)state;
   cuda_fixture f;
   cuda_open(&f, SS_PRECISION_BF16, true);
-  static const int64_t rows[] = {9, 30, 64};
-  for (int i = 0; i < 3; ++i) {
+  static const int64_t rows[] = {5, 9, 30, 64, 100};
+  for (int i = 0; i < 5; ++i) {
     int64_t n = rows[i], I = 96, O = 48;
     cuda_context(&f, "%lld rows", (long long)n);
     cuda_pair x = random_rows(&f, "x", n, I, 0, 0), weight = cuda_random(&f, "weight", O, I, f.compute, 0.1);
@@ -497,15 +563,11 @@ static void refused_calls(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(linear),
-      cmocka_unit_test(classifier),
-      cmocka_unit_test(residual),
-      cmocka_unit_test(qkv),
-      cmocka_unit_test(every_cut),
-      cmocka_unit_test(computed_in_f32),
-      cmocka_unit_test(rows_are_independent),
-      cmocka_unit_test(recorded),
-      cmocka_unit_test(refused_calls),
+      cmocka_unit_test(linear),          cmocka_unit_test(classifier),
+      cmocka_unit_test(residual),        cmocka_unit_test(qkv),
+      cmocka_unit_test(every_cut),       cmocka_unit_test(every_tile),
+      cmocka_unit_test(computed_in_f32), cmocka_unit_test(rows_are_independent),
+      cmocka_unit_test(recorded),        cmocka_unit_test(refused_calls),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

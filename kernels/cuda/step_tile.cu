@@ -98,12 +98,14 @@ static double clocks_of(const cuda_device *cuda, step_kind kind, const step_argu
 
 extern "C" bool step_tile_choose(const cuda_device *cuda, step_kind kind, const step_arguments *a,
                                  step_tile_shape *shape) {
-  if (cuda->step_tile_forced) {
-    *shape = *cuda->step_tile_forced;
+  const step_tile_shape *forced = cuda->step_tile_forced;
+  if (forced && forced->rows16 > 0) {
+    *shape = *forced;
     return true;
   }
-  if (cuda->step_forced || a->n < ROWS_LEAST ||
-      a->n > (32 * a->n_block32 >= WIDE ? ROWS_MOST_WIDE : ROWS_MOST) || a->n_feature > FEATURES_MOST)
+  int32_t most = 32 * a->n_block32 >= WIDE ? ROWS_MOST_WIDE : ROWS_MOST;
+  if (forced ? forced->rows16 < 0
+             : cuda->step_forced || a->n < ROWS_LEAST || a->n > most || a->n_feature > FEATURES_MOST)
     return false;
   double best = 0;
   for (int i = 0; i < N_SHAPE; ++i) {

@@ -10,7 +10,8 @@ extern "C" {
 #endif
 
 // How a product is cut: a block has 16 * rows16 rows, 8 * tiles8 features, all columns, and `warps` warps that share the
-// columns. cuda_device.step_tile_forced asks for one.
+// columns. As cuda_device.step_tile_forced, rows16 == 0 stands for the shape that is estimated to be the fastest, whether
+// or not others serve better, and rows16 < 0 for none.
 typedef struct step_tile_shape {
   int32_t rows16, tiles8, warps;
 } step_tile_shape;

@@ -4,10 +4,12 @@
 //
 //   make gpu-tests && build/gpu-tests/step_kernels            # what step_choose picks, beside other ways
 //   build/gpu-tests/step_kernels --sweep [n ...]              # every way to cut every product
+//   build/gpu-tests/step_kernels --tiles [n ...]              # those of step_tile.h alone
 //
 // A chain's time is the median of several runs of launches back to back; an op's is what the chain takes with it more than
 // without it, so what launches hide of each other is in it. GB/s counts weights alone. "plain launches": no kernel starts
-// before the one ahead has finished. "composed": norm, cuBLASLt, and a kernel that places q, k and v.
+// before the one ahead has finished. "fused": step_linear.h where it serves, the norm in every block (above 16 rows before
+// it). "tiles": a norm and products of tiles, where they serve. "composed": norm, cuBLASLt, and a kernel that places q, k, v.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +17,9 @@
 
 #include "common/random.h"
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/step_linear.h"
+#include "kernels/cuda/step_tile.h"
 
-enum { LAYERS = 12, C = 768, F = 3072, V = 50304, ROWS = 256, CACHE_ROWS = 4096, REPEATS = 7 };
+enum { LAYERS = 12, C = 768, F = 3072, V = 50304, ROWS = 512, CACHE_ROWS = 4096, REPEATS = 7 };
 enum { QKV, PROJECTION, UP, DOWN, CLASSIFIER, N_OP };
 
 static const char *const names[N_OP] = {"qkv", "projection", "up", "down", "classifier"};
@@ -32,7 +34,8 @@ typedef struct {
   ss_tensor positions, slots;
   void *owned[256];
   int n_owned;
-  const step_shape *shapes[N_OP];  // forced, or NULL
+  const step_shape *shapes[N_OP];      // forced, or NULL
+  const step_tile_shape *tiles[N_OP];  // likewise
   bool failed;
 } bench;
 
@@ -122,6 +125,7 @@ static ss_status run_op(bench *b, int op, int layer, int64_t n) {
   ss_tensor weight = op == CLASSIFIER ? b->classifier : b->weights[layer][op];
   ss_tensor bias = op == CLASSIFIER ? none : b->biases[layer][op];
   cuda_of(b->device)->step_forced = b->shapes[op];
+  cuda_of(b->device)->step_tile_forced = b->tiles[op];
   if (op == QKV)
     return ops->step_qkv(b->device, first(b->q, n), b->k_cache, b->v_cache, x, norm, weight, bias,
                          first(b->positions, n), first(b->slots, n), 64, 0);
@@ -188,9 +192,25 @@ static float *logits_of(bench *b, int64_t n) {
   return host;
 }
 
-static void table(bench *b) {
-  static const int64_t counts[] = {1, 8, 16, 32, 64, 128, 256};
+enum { CHOSEN, PLAIN_LAUNCHES, FUSED, TILES, COMPOSED, N_WAY };
+
+// Whether a way says anything new about n rows; tells the device to take it.
+static bool take_way(bench *b, int way, int64_t n) {
   static const step_shape composed = {0, 0, 0, 0, 0};
+  static const step_tile_shape no_tile = {-1, 0, 0}, any_tile = {0, 0, 0};
+  if ((way == PLAIN_LAUNCHES && (cuda_of(b->device)->compute_capability < 90 || n > 64)) ||
+      (way == FUSED && (n <= 8 || n > 64)) || (way == TILES && n == 1))
+    return false;
+  for (int op = 0; op < N_OP; ++op) {
+    b->shapes[op] = way == COMPOSED ? &composed : NULL;
+    b->tiles[op] = way == FUSED || way == COMPOSED ? &no_tile : way == TILES ? &any_tile : NULL;
+  }
+  return true;
+}
+
+static void table(bench *b) {
+  static const int64_t counts[] = {1, 8, 16, 32, 64, 128, 256, 512};
+  static const char *const ways[N_WAY] = {"chosen", "plain launches", "fused", "tiles", "composed"};
   double total = bytes_of(CLASSIFIER);
   for (int op = QKV; op < CLASSIFIER; ++op)
     total += LAYERS * bytes_of(op);
@@ -198,38 +218,34 @@ static void table(bench *b) {
   for (int op = 0; op < N_OP; ++op)
     printf(" %15s", names[op]);
   printf("\n");
-  for (int i = 0; i < 7; ++i) {
-    float *logits[2] = {NULL, NULL};
-    for (int way = 0; way < 3; ++way) {  // chosen, chosen with plain launches, composed
+  for (int i = 0; i < 8; ++i) {
+    float *logits[N_WAY] = {NULL};
+    for (int way = 0; way < N_WAY; ++way) {
       int capability = cuda_of(b->device)->compute_capability;
-      if (way == 1 && (capability < 90 || counts[i] > 64))
+      if (!take_way(b, way, counts[i]))
         continue;
-      for (int op = 0; op < N_OP; ++op)
-        b->shapes[op] = way == 2 ? &composed : NULL;
-      if (way == 1)
+      if (way == PLAIN_LAUNCHES)
         cuda_of(b->device)->compute_capability = 80;
       double all = measure(b, counts[i], N_OP);
-      printf("%4lld  %-15s %8.1f (%4.0f)", (long long)counts[i],
-             way == 0   ? "chosen"
-             : way == 1 ? "plain launches"
-                        : "composed",
-             all * 1e6, total / all * 1e-9);
+      printf("%4lld  %-15s %8.1f (%4.0f)", (long long)counts[i], ways[way], all * 1e6, total / all * 1e-9);
       for (int op = 0; op < N_OP; ++op) {
         double seconds = (all - measure(b, counts[i], op)) / (op == CLASSIFIER ? 1 : LAYERS);
         printf(" %8.2f (%4.0f)", seconds * 1e6, bytes_of(op) / seconds * 1e-9);
       }
       cuda_of(b->device)->compute_capability = capability;
-      if (way != 1)
-        logits[way / 2] = logits_of(b, counts[i]);
+      logits[way] = logits_of(b, counts[i]);
       printf("\n");
       fflush(stdout);
     }
-    double error = difference(logits[0], logits[1], counts[i] * V);
-    if (!(error <= 1e-3)) {
-      printf("WRONG: logits differ, NMSE %.3g\n", error);
-      b->failed = true;
+    for (int way = 0; way < N_WAY; ++way) {
+      double error = logits[way] ? difference(logits[way], logits[COMPOSED], counts[i] * V) : 0;
+      if (!(error <= 1e-3)) {
+        printf("WRONG: logits of \"%s\" differ, NMSE %.3g\n", ways[way], error);
+        b->failed = true;
+      }
     }
-    free(logits[0]), free(logits[1]);
+    for (int way = 0; way < N_WAY; ++way)
+      free(logits[way]);
   }
 }
 
@@ -263,12 +279,24 @@ static void sweep_shape(bench *b, int op, int64_t n, const step_shape *s, double
   b->shapes[op] = NULL;
 }
 
-static void sweep_op(bench *b, int op, int64_t n) {
+// Every shape of step_tile.h whose rows are not mostly empty.
+static void sweep_tiles(bench *b, int op, int64_t n, double without) {
+  step_tile_shape shape;
+  for (int i = 0; step_tile_shape_of(i, &shape); ++i) {
+    if (op == CLASSIFIER || 8 * shape.rows16 >= n || (n >= 128 && shape.rows16 == 1))
+      continue;
+    b->tiles[op] = &shape;
+    if (run_op(b, op, 0, n) != SS_OK)
+      ss_error_clear(&b->device->error);
+    else
+      printf(" tile %d,%d %.2f;", shape.rows16, shape.tiles8, (measure(b, n, N_OP) - without) / LAYERS * 1e6);
+  }
+  b->tiles[op] = NULL;
+}
+
+static void sweep_fused(bench *b, int op, int64_t n, double without) {
   static const int32_t rows[] = {1, 2, 4}, tiles[] = {1, 2, 4, 6}, pieces[] = {3, 8, 12, 16};
   static const int32_t splits[] = {1, 2, 3, 4, 6, 8}, blocks[] = {0, 132, 264};
-  double without = measure(b, n, op);
-  printf("%4lld  %-10s chosen %.2f;", (long long)n, names[op],
-         (measure(b, n, N_OP) - without) / (op == CLASSIFIER ? 1 : LAYERS) * 1e6);
   for (int r = 0; r < 3; ++r)
     for (int t = 0; t < 4; ++t)
       for (int p = 0; p < 4; ++p)
@@ -277,6 +305,15 @@ static void sweep_op(bench *b, int op, int64_t n) {
             step_shape shape = {rows[r], tiles[t], pieces[p], splits[s], blocks[k]};
             sweep_shape(b, op, n, &shape, without);
           }
+}
+
+static void sweep_op(bench *b, int op, int64_t n, bool fused) {
+  double without = measure(b, n, op);
+  printf("%4lld  %-10s chosen %.2f;", (long long)n, names[op],
+         (measure(b, n, N_OP) - without) / (op == CLASSIFIER ? 1 : LAYERS) * 1e6);
+  sweep_tiles(b, op, n, without);
+  if (fused && n <= 64)
+    sweep_fused(b, op, n, without);
   printf("\n");
   fflush(stdout);
 }
@@ -293,14 +330,16 @@ int main(int argc, char **argv) {
   }
   make_tensors(&b);
   printf("%s\n", b.device->description);
-  if (argc > 1 && strcmp(argv[1], "--sweep") == 0) {
-    static const int64_t counts[] = {1, 8, 16, 32, 64};
-    printf("us an op, by rows / 16, features / 8, pieces of 32 columns a warp; / blocks that share a tile, @ "
-           "blocks\n");
-    for (int i = 0; i < (argc > 2 ? argc - 2 : 5); ++i)
-      for (int op = 0; op < N_OP; ++op) {
+  bool tiles = argc > 1 && strcmp(argv[1], "--tiles") == 0;
+  if (tiles || (argc > 1 && strcmp(argv[1], "--sweep") == 0)) {
+    static const int64_t counts[] = {1, 8, 16, 32, 64, 128, 256};
+    printf("us an op, by rows / 16, features / 8 and, without \"tile\", pieces of 32 columns a warp; / "
+           "blocks that "
+           "share a tile, @ blocks\n");
+    for (int i = tiles && argc <= 2 ? 2 : 0; i < (argc > 2 ? argc - 2 : 7); ++i)
+      for (int op = 0; op < N_OP - tiles; ++op) {
         int64_t n = argc > 2 ? atoll(argv[i + 2]) : counts[i];
-        sweep_op(&b, op, n < 1 ? 1 : n > ROWS ? ROWS : n);
+        sweep_op(&b, op, n < 1 ? 1 : n > ROWS ? ROWS : n, !tiles);
       }
   } else {
     table(&b);
