@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
     PITCH = STEP_PITCH(tiles8),
     A_ROW = FEATURES / 4,                              // units of a row
     OWN = (ROWS * A_ROW + THREADS - 1) / THREADS,      // units of a thread
-    READ_AHEAD = OWN <= 2 && kind != STEP_KIND_ROTARY  // registers allow the units' inputs beside the sums
+    READ_AHEAD = kind != STEP_KIND_ROTARY || OWN <= 2  // registers hold the units' inputs beside the sums
   };
   GPU_DYNAMIC_SHARED(shared);
   int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
@@ -70,9 +70,11 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
   }
   gpu_copy_commit();
   step_inputs inputs[OWN];
-  if constexpr (READ_AHEAD) {
 #pragma unroll
-    for (int o = 0; o < OWN; ++o)
+  for (int o = 0; o < OWN; ++o) {
+    if (o > 0 && THREADS % A_ROW == 0)  // the same columns
+      inputs[o].bias[0] = inputs[0].bias[0], inputs[o].bias[1] = inputs[0].bias[1];
+    else
       step_read_bias(&inputs[o], &a, at, ((int32_t)threadIdx.x + o * THREADS) % A_ROW * 2);
   }
   const gpu_bf16 *rows = (const gpu_bf16 *)a.x + (first_row + lane / 4) * a.x_stride + column;
@@ -138,10 +140,9 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
   if constexpr (!READ_AHEAD) {
 #pragma unroll
     for (int o = 0; o < OWN; ++o) {
-      int32_t unit = (int32_t)threadIdx.x + o * THREADS, row = unit / A_ROW, c = unit % A_ROW * 2;
-      step_read_bias(&inputs[o], &a, at, c);
+      int32_t unit = (int32_t)threadIdx.x + o * THREADS, row = unit / A_ROW;
       if (row < n_row)
-        step_read_inputs<kind>(&inputs[o], &a, at, first_row + row, c);
+        step_read_inputs<kind>(&inputs[o], &a, at, first_row + row, unit % A_ROW * 2);
     }
   }
   gpu_sync_block();
