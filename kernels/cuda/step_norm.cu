@@ -38,6 +38,9 @@ static __global__ void __launch_bounds__(32 * BLOCK_WARPS) step_norm_kernel(norm
   GPU_SHARED(float, shared, [2][BLOCK_WARPS]);
   int32_t lane = (int32_t)threadIdx.x % LANES, C = call.C;
   int32_t row = (int32_t)(blockIdx.x * (blockDim.x / LANES) + threadIdx.x / LANES);
+  // Before the wait, unlike in other kernels: what follows is a product of the same op, which touches nothing but weights
+  // before it has waited for this kernel, and so for all before. Its weights are under way one kernel earlier.
+  gpu_release_next();
   if (row >= call.n)  // whole warps; with several warps a row the grid fits
     return;
   float weight[ELEMENTS], bias[ELEMENTS], values[ELEMENTS];
@@ -53,7 +56,6 @@ static __global__ void __launch_bounds__(32 * BLOCK_WARPS) step_norm_kernel(norm
   }
   const gpu_bf16 *x = call.x + row * call.x_stride;
   gpu_wait_previous();
-  gpu_release_next();
   float total = 0;
 #pragma unroll
   for (int p = 0; p < pieces; ++p) {

@@ -12,8 +12,8 @@
   X(2, 2, 8, 3)             \
   X(2, 3, 8, 3)             \
   X(2, 4, 8, 3)             \
-  X(2, 6, 8, 3)             \
-  X(2, 8, 4, 3)             \
+  X(2, 6, 4, 6)             \
+  X(2, 8, 4, 6)             \
   X(4, 2, 8, 2)             \
   X(4, 3, 4, 3)             \
   X(4, 4, 4, 3)             \
@@ -89,9 +89,9 @@ static double clocks_of(const cuda_device *cuda, step_kind kind, const step_argu
   int64_t bytes = (int64_t)s->warps * region_bytes(a, s);
   bool two = 2 * (bytes + 1024) <= shared_most(cuda) + 1024;
   double x = rows * I * 2, weights = features * I * 2, all = (double)blocks / (double)(28 * n);
-  double fetch = (double)share * x / 48 > all * x ? (double)share * x / 48 : all * x;
-  double multiply = (double)share * rows * features * I / 1340;
-  return (fetch > multiply ? fetch : multiply) + all * weights * (two ? 0.5 : 1) +
+  double per_share = (double)share / 48 > all ? (double)share / 48 : all;  // clocks a byte of a block
+  double fetch = x * per_share, multiply = (double)share * rows * features * I / 1340;
+  return (fetch > multiply ? fetch : multiply) + weights * per_share * (two ? 0.5 : 1) +
          (double)share * rows * features * s->warps / 16 +
          800.0 * (double)cuda_ceil_divide(share, two ? 2 : 1);
 }

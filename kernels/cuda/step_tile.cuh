@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
     const gpu_bf16 *from = (const gpu_bf16 *)a.weight + (feature < 0 ? 0 : feature * a.weight_stride) +
                            column;
     unsigned char *to = own_weights + j * 512;
-#pragma unroll 4
+#pragma unroll 3  // GPT-2: 3 pieces a warp, or 6 or 12
     for (int32_t i = 0; i < count; ++i)
       gpu_copy_async(to + i * (tiles8 * 512), from + i * (32 * warps), feature >= 0);
   }
