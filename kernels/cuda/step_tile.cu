@@ -7,14 +7,14 @@
   X(1, 1, 8, 6)             \
   X(1, 2, 8, 6)             \
   X(1, 3, 8, 6)             \
-  X(1, 4, 8, 6)             \
+  X(1, 4, 8, 4)             \
   X(2, 1, 8, 3)             \
   X(2, 2, 8, 3)             \
   X(2, 3, 8, 3)             \
-  X(2, 4, 8, 3)             \
-  X(2, 6, 4, 6)             \
-  X(2, 8, 4, 6)             \
-  X(4, 2, 8, 2)             \
+  X(2, 4, 4, 6)             \
+  X(2, 6, 4, 5)             \
+  X(2, 8, 4, 5)             \
+  X(4, 2, 4, 3)             \
   X(4, 3, 4, 3)             \
   X(4, 4, 4, 3)             \
   X(4, 6, 4, 2)             \
@@ -72,7 +72,8 @@ static bool serves(const cuda_device *cuda, step_kind kind, const step_arguments
   bool exists = false;
   for (int i = 0; i < N_SHAPE; ++i)
     exists |= shapes[i].rows16 == s->rows16 && shapes[i].tiles8 == s->tiles8 && shapes[i].warps == s->warps;
-  return exists && !a->norm_weight && cuda_ceil_divide(a->n, 16 * s->rows16) <= 65535 &&
+  return exists && !a->norm_weight && a->x_stride < INT32_MAX / 64 &&
+         cuda_ceil_divide(a->n, 16 * s->rows16) <= 65535 &&
          (kind != STEP_KIND_ROTARY ||
           ((s->tiles8 & (s->tiles8 - 1)) == 0 && a->pair % (4 * s->tiles8) == 0)) &&
          (int64_t)s->warps * region_bytes(a, s) <= shared_most(cuda);

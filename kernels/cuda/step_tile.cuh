@@ -17,18 +17,15 @@ constexpr int step_tile_resident(int rows16, int tiles8, int warps) {
   return warps == 4 ? 2 : rows16 * tiles8 <= 12 ? 2 : 1;
 }
 
-// This lane's part of piece `piece` of a warp's.
-template <int rows16, int warps>
-__device__ __forceinline__ void step_tile_load_rows(uint32_t (*x)[2][4], const gpu_bf16 *first,
-                                                    int64_t stride, int32_t n_row, int32_t piece, int lane) {
+// This lane's part of a warp's piece whose rows start `rows` bytes behind `from`.
+template <int rows16>
+__device__ __forceinline__ void step_tile_load_rows(uint32_t (*x)[2][4], const unsigned char *from,
+                                                    const uint32_t (*rows)[2]) {
 #pragma unroll
   for (int m = 0; m < rows16; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      uint4 words = make_uint4(0, 0, 0, 0);
-      if (16 * m + 8 * half + lane / 4 < n_row)  // a row behind the last is not read
-        words = __ldcg(
-            reinterpret_cast<const uint4 *>(first + (16 * m + 8 * half) * stride + piece * (32 * warps)));
+      uint4 words = __ldcg(reinterpret_cast<const uint4 *>(from + rows[m][half]));
       uint32_t *to = x[m][half];
       to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
     }
@@ -77,7 +74,16 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
     else
       step_read_bias(&inputs[o], &a, at, ((int32_t)threadIdx.x + o * THREADS) % A_ROW * 2);
   }
-  const gpu_bf16 *rows = (const gpu_bf16 *)a.x + (first_row + lane / 4) * a.x_stride + column;
+  const unsigned char *from = (const unsigned char *)a.x + 2 * (first_row * a.x_stride + column);
+  uint32_t rows[rows16][2];
+#pragma unroll
+  for (int m = 0; m < rows16; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      int32_t row = 16 * m + 8 * half + lane / 4;
+      row = row < n_row ? row : n_row - 1;  // behind the last: that one once more, whose sums nobody takes
+      rows[m][half] = (uint32_t)row * (uint32_t)(2 * a.x_stride);
+    }
 
   gpu_wait_previous();
   gpu_release_next();
@@ -86,7 +92,7 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
 #pragma unroll
   for (int d = 0; d < depth; ++d)
     if (d < count)
-      step_tile_load_rows<rows16, warps>(x[d], rows, a.x_stride, n_row, d, lane);
+      step_tile_load_rows<rows16>(x[d], from + d * (64 * warps), rows);
   if constexpr (READ_AHEAD) {
 #pragma unroll
     for (int o = 0; o < OWN; ++o) {
@@ -103,16 +109,17 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
 #pragma unroll
       for (int k = 0; k < 4; ++k)
         sums[m][j][k] = 0;
-  gpu_copy_wait<0>();
-  for (int32_t base = 0; base < count; base += depth) {
+  const unsigned char *weights = own_weights;
+  for (int32_t left = count; left > 0; left -= depth, weights += depth * (tiles8 * 512)) {
+    gpu_copy_wait<0>();  // in the loop, lest the compiler waits before it asks for the rows
+    from += depth * (64 * warps);
 #pragma unroll
     for (int d = 0; d < depth; ++d) {
-      if (base + d >= count)
+      if (d >= left)
         break;
-      const unsigned char *weights = own_weights + (base + d) * (tiles8 * 512);
 #pragma unroll
       for (int j = 0; j < tiles8; ++j) {
-        uint4 piece = *reinterpret_cast<const uint4 *>(weights + j * 512);
+        uint4 piece = *reinterpret_cast<const uint4 *>(weights + (d * tiles8 + j) * 512);
         uint32_t first[2] = {piece.x, piece.y}, second[2] = {piece.z, piece.w};
 #pragma unroll
         for (int m = 0; m < rows16; ++m) {
@@ -123,8 +130,8 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
           gpu_mma(sums[m][j], a_second, second);
         }
       }
-      if (base + d + depth < count)
-        step_tile_load_rows<rows16, warps>(x[d], rows, a.x_stride, n_row, base + d + depth, lane);
+      if (d + depth < left)
+        step_tile_load_rows<rows16>(x[d], from + d * (64 * warps), rows);
     }
   }
   gpu_sync_warp();  // every lane has its weights: their place takes the warp's sums [ROWS][PITCH]
