@@ -308,7 +308,9 @@ static ss_sequences_options sequence_options(const decode_work *work, int32_t n_
                                 .vocab_size = (int32_t)work->options->model.vocab_size,
                                 .shape = gpt_attention_shape(work->model),
                                 .top_p = 1,
-                                .control = -1};
+                                .control = -1,
+                                .expected_rows = (int32_t)(decode_mean_rows(work) /
+                                                           (double)work->options->batch)};
 }
 
 bool decode_resident_serves(decode_work *work) {

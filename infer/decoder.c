@@ -125,9 +125,17 @@ static ss_status make_engine(decoder *decoder, ss_error *error) {
   if (decoder->engine)
     return SS_OK;
   ss_device *device = gpt_device(decoder->model);
-  const decode_setup setup = {decoder->model,    decoder->cache,     decoder->slots,
-                              decoder->n_slot,   decoder->slot_rows, decoder->vocabulary,
-                              &decoder->options, &decoder->watch,    &decoder->watch_user};
+  span_policy policy = arm_policy(decoder->arm, &decoder->policy);
+  const decode_setup setup = {.model = decoder->model,
+                              .cache = decoder->cache,
+                              .slots = decoder->slots,
+                              .n_slot = decoder->n_slot,
+                              .slot_rows = decoder->slot_rows,
+                              .vocabulary = decoder->vocabulary,
+                              .options = &decoder->options,
+                              .selects = policy.mask != SPAN_MASK_NONE,
+                              .watch = &decoder->watch,
+                              .watch_user = &decoder->watch_user};
   int choice = decoder->options.engine;
   bool can = device->ops->sequences != NULL && decoder->watch == NULL;
   if (choice == DECODE_ENGINE_DEVICE && !can)

@@ -14,6 +14,7 @@ typedef struct {
   int64_t n_slot, slot_rows;
   const vocabulary *vocabulary;
   const decode_options *options;
+  bool selects;  // sequences read a part of their rows
   const decode_watch *watch;
   void *const *watch_user;
 } decode_setup;

@@ -5,6 +5,8 @@
 #include "common/memory.h"
 #include "infer/engine.h"
 
+#define EXPECTED_ROWS 128  // that a query reads where it selects: a guess
+
 typedef struct {
   decode_engine base;
   const ss_sequence_ops *sequence_ops;
@@ -151,7 +153,8 @@ static ss_status allocate(device_engine *engine, ss_error *error) {
                                  .top_k = options->top_k,
                                  .top_p = options->top_p,
                                  .control = control,
-                                 .n_sink = (int32_t)options->n_sink};
+                                 .n_sink = (int32_t)options->n_sink,
+                                 .expected_rows = setup->selects ? EXPECTED_ROWS : 0};
   if (engine->sequence_ops->create(device, &engine->sequences, &wanted) != SS_OK)
     return ss_device_error(device, error);
   SS_OP(device, error, allocate, &engine->slots, (size_t)setup->n_slot * sizeof(int32_t), "slot numbers");

@@ -143,6 +143,7 @@ typedef struct {
   double top_p;              // 1: all
   int32_t control;           // span_control that replaces the visible sets, -1 for none
   int32_t n_sink;
+  int32_t expected_rows;  // that a query reads, about; 0: all of its sequence's. Speed alone depends on it
 } ss_sequences_options;
 
 // What a decoding step over all slots reads; device addresses that stay. A slot that is not active has token 0,

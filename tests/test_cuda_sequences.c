@@ -79,8 +79,14 @@ static void download(run *r, void *host, const void *device, size_t bytes) {
 static void open_run(run *r, cuda_fixture *f, const problem *p) {
   *r = (run){.f = f, .p = p, .gpu = f->device[ON_CUDA]};
   r->ops = &cuda_sequence_ops;
-  ss_sequences_options options =
-      {p->n_slot, p->slot_rows, p->n_segment, ANCHOR + p->n_anchor, p->shape, 0, 0, 1, p->control, 3};
+  ss_sequences_options options = {.n_slot = p->n_slot,
+                                  .slot_rows = p->slot_rows,
+                                  .n_segment = p->n_segment,
+                                  .vocab_size = ANCHOR + p->n_anchor,
+                                  .shape = p->shape,
+                                  .top_p = 1,
+                                  .control = p->control,
+                                  .n_sink = 3};
   cuda_context(f, "%d slots of %d rows, %d segments, control %d, %d heads of %d", p->n_slot, p->slot_rows,
                p->n_segment, p->control, p->shape.n_head, p->shape.head_dim);
   SEQUENCES(r, create, &r->sequences, &options);

@@ -44,7 +44,8 @@ enum {
   STAGES_MOST = 4,
   STAGE_BYTES = DECODE_WARPS * STEP_PIECES * 16,
   THREADS = DECODE_WARPS * 32,
-  MERGE_UNROLL = 4
+  MERGE_UNROLL = 4,
+  LONG_ITEM = 384  // rows
 };
 
 typedef struct {
@@ -251,11 +252,13 @@ constexpr int32_t decode_blocks(int32_t heads) {
 
 // The more blocks share a multiprocessor, the fewer stages each has room for. Where all blocks of a launch can run at
 // once they shall, with what room that leaves: no second round then starts when the first has nothing left to read.
-// Otherwise four are enough.
-static int32_t choose_stages(int64_t blocks, int32_t most_blocks, int32_t n_multiprocessor) {
+// Otherwise three, each with many rows under way, are best for long items, and as many as can be for short ones, which
+// begin and end while others read.
+static int32_t choose_stages(int64_t blocks, int64_t item_rows, int32_t most_blocks,
+                             int32_t n_multiprocessor) {
   int64_t each = (blocks + n_multiprocessor - 1) / n_multiprocessor;
   if (each > most_blocks)
-    each = 4;
+    each = item_rows >= LONG_ITEM ? 3 : most_blocks;
   return each <= 3 ? 4 : each == 4 ? 3 : 2;
 }
 
@@ -489,13 +492,13 @@ static int64_t partial_bytes(int64_t n_item, ss_attention_shape shape) {
 
 extern "C" ss_status attention_decode_reside(ss_device *device, attention_decode *plan,
                                              ss_attention_shape shape, ss_dtype dtype, int64_t n_view,
-                                             int64_t view_rows, int64_t view_ranges) {
+                                             int64_t view_rows, int64_t view_ranges, int64_t expected_rows) {
   if (!serves_dim(shape.head_dim))
     return ss_fail(&device->error, SS_ERROR_LIMIT,
                    "attention: no decode kernel for a head_dim of %d (expected 16, 32, 64 or 128)",
                    shape.head_dim);
   plan->heads = (int64_t)shape.n_kv_head * split_heads(shape, dtype).passes;
-  plan->n_view = n_view, plan->view_ranges = view_ranges;
+  plan->n_view = n_view, plan->view_ranges = view_ranges, plan->expected_rows = expected_rows;
   plan->n_range = n_view * view_ranges;
   plan->n_item = attention_decode_most_items(n_view, (int32_t)view_rows, plan->heads,
                                              cuda_of(device)->n_multiprocessor);
@@ -570,7 +573,8 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.per_item_inverse = per_item == 1 ? UINT32_MAX
                                              : (uint32_t)((UINT64_C(1) << 32) / (uint64_t)per_item);
   unsigned blocks = (unsigned)(plan->n_item * per_item);
-  arguments.stages = choose_stages(blocks, decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
+  int64_t item_rows = plan->resident ? plan->expected_rows : plan->n_row / plan->n_item;
+  arguments.stages = choose_stages(blocks, item_rows, decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
                                    cuda_of(device)->n_multiprocessor);
   arguments.n_task_now = (const uint32_t *)plan->device_n_task;
   arguments.scale = shape.scale * DECODE_LOG2_E;

@@ -68,6 +68,7 @@ typedef struct {
   ss_attention_shape shape;
   ss_dtype dtype;
   int64_t view_ranges;
+  int64_t expected_rows;  // of a view
   void *device_n_task;    // u32: blocks that the items want
   void *device_partials;  // what merged items leave
 } attention_decode;
@@ -104,9 +105,10 @@ ss_status attention_decode_plan(ss_device *device, attention_decode *plan, const
 ss_status attention_decode_recut(ss_device *device, attention_decode *plan, ss_attention_shape shape,
                                  ss_dtype dtype, int32_t item_rows);
 // Makes an empty plan resident: n_view views (view i is query i) of at most view_rows rows, in at most view_ranges
-// entries each. Fails when the decode kernel does not serve the shape.
+// entries each. expected_rows, of a view, chooses how the kernel is launched. Fails when it does not serve the shape.
 ss_status attention_decode_reside(ss_device *device, attention_decode *plan, ss_attention_shape shape,
-                                  ss_dtype dtype, int64_t n_view, int64_t view_rows, int64_t view_ranges);
+                                  ss_dtype dtype, int64_t n_view, int64_t view_rows, int64_t view_ranges,
+                                  int64_t expected_rows);
 // log_sum_exp.data may be NULL.
 ss_status attention_decode_forward(ss_device *device, attention_decode *plan, ss_attention_shape shape,
                                    ss_tensor out, ss_tensor log_sum_exp, ss_tensor q, ss_tensor k,

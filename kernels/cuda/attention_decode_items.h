@@ -12,9 +12,9 @@
 #define DECODE_ITEM_FUNCTION static inline
 #endif
 
-#define DECODE_ROWS_LEAST 256  // rows of an item: powers of two from here
+#define DECODE_ROWS_LEAST 128  // rows of an item: powers of two from here
 #define DECODE_ROWS_MOST 1024  // to here
-#define DECODE_ROWS_SIZES 3    // of them
+#define DECODE_ROWS_SIZES 4    // of them
 #define DECODE_ITEM_ROUND 16   // items of a view, but for the last, have a multiple of this
 
 // Items of a view of `rows` visible rows, before they are rounded.

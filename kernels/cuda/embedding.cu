@@ -19,6 +19,8 @@ static __global__ void __launch_bounds__(FORWARD_THREADS)
                              const int32_t *tokens, const table_type *__restrict__ wte, int64_t wte_stride,
                              int64_t n_token, const int32_t *positions, const table_type *__restrict__ wpe,
                              int64_t wpe_stride, int64_t n_position) {
+  gpu_wait_previous();  // a decoding step begins with this kernel
+  gpu_release_next();
   int64_t row = (int64_t)blockIdx.x * (FORWARD_THREADS / 32) + threadIdx.x / 32;
   if (row >= n)
     return;
@@ -46,13 +48,19 @@ static __global__ void __launch_bounds__(FORWARD_THREADS)
 }
 
 template <typename type, typename table_type, int width>
-static void launch_forward(cudaStream_t stream, ss_tensor out, ss_tensor tokens, ss_tensor positions,
+static void launch_forward(const cuda_device *cuda, ss_tensor out, ss_tensor tokens, ss_tensor positions,
                            ss_tensor wte, ss_tensor wpe) {
-  GPU_LAUNCH((embedding_forward_kernel<type, table_type, width>),
-             (unsigned)cuda_ceil_divide(out.rows, FORWARD_THREADS / 32), FORWARD_THREADS, 0, stream,
-             (type *)out.data, out.stride, out.rows, (int32_t)out.cols, (const int32_t *)tokens.data,
-             (const table_type *)wte.data, wte.stride, wte.rows, (const int32_t *)positions.data,
-             (const table_type *)wpe.data, wpe.stride, wpe.rows);
+  unsigned blocks = (unsigned)cuda_ceil_divide(out.rows, FORWARD_THREADS / 32);
+  if (cuda->compute_capability >= 90)
+    GPU_LAUNCH_EARLY((embedding_forward_kernel<type, table_type, width>), blocks, FORWARD_THREADS, 0,
+                     cuda->stream, (type *)out.data, out.stride, out.rows, (int32_t)out.cols,
+                     (const int32_t *)tokens.data, (const table_type *)wte.data, wte.stride, wte.rows,
+                     (const int32_t *)positions.data, (const table_type *)wpe.data, wpe.stride, wpe.rows);
+  else
+    GPU_LAUNCH((embedding_forward_kernel<type, table_type, width>), blocks, FORWARD_THREADS, 0, cuda->stream,
+               (type *)out.data, out.stride, out.rows, (int32_t)out.cols, (const int32_t *)tokens.data,
+               (const table_type *)wte.data, wte.stride, wte.rows, (const int32_t *)positions.data,
+               (const table_type *)wpe.data, wpe.stride, wpe.rows);
 }
 
 ss_status cuda_embedding_forward(ss_device *device, ss_tensor out, ss_tensor tokens, ss_tensor positions,
@@ -70,19 +78,19 @@ ss_status cuda_embedding_forward(ss_device *device, ss_tensor out, ss_tensor tok
   if (n * C == 0)
     return SS_OK;
   bool aligned = cuda_is_aligned(out) && cuda_is_aligned(wte) && (!wpe.data || cuda_is_aligned(wpe));
-  cudaStream_t stream = cuda_of(device)->stream;
+  const cuda_device *cuda = cuda_of(device);
   if (T == SS_F32 && aligned)
-    launch_forward<float, float, PIECE_OF(float)>(stream, out, tokens, positions, wte, wpe);
+    launch_forward<float, float, PIECE_OF(float)>(cuda, out, tokens, positions, wte, wpe);
   else if (T == SS_F32)
-    launch_forward<float, float, 1>(stream, out, tokens, positions, wte, wpe);
+    launch_forward<float, float, 1>(cuda, out, tokens, positions, wte, wpe);
   else if (wte.dtype == SS_F32 && aligned)
-    launch_forward<gpu_bf16, float, PIECE_OF(gpu_bf16)>(stream, out, tokens, positions, wte, wpe);
+    launch_forward<gpu_bf16, float, PIECE_OF(gpu_bf16)>(cuda, out, tokens, positions, wte, wpe);
   else if (wte.dtype == SS_F32)
-    launch_forward<gpu_bf16, float, 1>(stream, out, tokens, positions, wte, wpe);
+    launch_forward<gpu_bf16, float, 1>(cuda, out, tokens, positions, wte, wpe);
   else if (aligned)
-    launch_forward<gpu_bf16, gpu_bf16, PIECE_OF(gpu_bf16)>(stream, out, tokens, positions, wte, wpe);
+    launch_forward<gpu_bf16, gpu_bf16, PIECE_OF(gpu_bf16)>(cuda, out, tokens, positions, wte, wpe);
   else
-    launch_forward<gpu_bf16, gpu_bf16, 1>(stream, out, tokens, positions, wte, wpe);
+    launch_forward<gpu_bf16, gpu_bf16, 1>(cuda, out, tokens, positions, wte, wpe);
   CUDA_LAUNCHED(device, "embedding_forward");
   return SS_OK;
 }

@@ -256,7 +256,8 @@ static ss_status make(ss_device *device, ss_sequences *sequences) {
   sequences->plan->n_query_row = options->n_slot;
   sequences->plan->n_key_row = options->n_slot * rows;
   SS_TRY(attention_decode_reside(device, &sequences->plan->decode, options->shape, device->compute,
-                                 options->n_slot, rows, most_ranges + DECODE_RANGES_AFTER));
+                                 options->n_slot, rows, most_ranges + DECODE_RANGES_AFTER,
+                                 options->expected_rows > 0 ? options->expected_rows : rows));
   ss_tensor every = {};
   return cuda_sequences_advance(device, sequences, every);  // inputs of empty slots
 }
