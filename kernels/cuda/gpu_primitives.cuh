@@ -11,8 +11,9 @@
   (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
 // The same for a kernel that may start before the one ahead of it in the stream has finished (programmatic dependent
 // launch). Every kernel of such a chain calls gpu_wait_previous before it touches anything that others write, and
-// gpu_release_next after that, never before: so whatever ran before the one ahead is done when a kernel starts. What it
-// reads earlier may be weights, which nobody writes.
+// gpu_release_next after that: so whatever ran before the one ahead is done when a kernel starts. What it reads earlier may
+// be weights, which nobody writes, and what such kernels have made. A kernel whose follower reads weights alone before it
+// waits may release it sooner.
 #define GPU_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
   gpu_launch_early((kernel), (grid), (block), (shared_bytes), (stream), __VA_ARGS__)
 template <typename... parameters, typename... arguments>

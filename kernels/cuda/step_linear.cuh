@@ -395,8 +395,14 @@ __global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32, 
       rows[m][half] = (const gpu_bf16 *)a.x + (first_row + 16 * m + 8 * half + lane / 4) * a.x_stride +
                       column + lane % 4 * 8;
 
+  // What follows reads weights alone before it waits, and may have them travel by now. Attention, which reads its plan too,
+  // follows the qkv product.
+  constexpr bool plans_follow = kind == STEP_KIND_QKV || kind == STEP_KIND_ROTARY;
+  if (!plans_follow)
+    gpu_release_next();
   gpu_wait_previous();
-  gpu_release_next();
+  if (plans_follow)
+    gpu_release_next();
 
   uint32_t x[blocks32][rows16][2][4];
 #pragma unroll

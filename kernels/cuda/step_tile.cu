@@ -28,10 +28,8 @@ enum { N_SHAPE = sizeof shapes / sizeof *shapes };
 // --- choosing ---
 
 enum {
-  ROWS_LEAST = 9,        // fewer: step_linear.h
-  ROWS_MOST = 256,       // more are left to cuBLASLt
-  ROWS_MOST_WIDE = 128,  // from WIDE columns
-  WIDE = 2048,
+  ROWS_LEAST = 33,      // fewer: step_linear.h
+  ROWS_MOST = 64,       // more are left to cuBLASLt
   FEATURES_MOST = 8192  // more: blocks that keep their rows for several tiles, or cuBLASLt
 };
 
@@ -104,9 +102,8 @@ extern "C" bool step_tile_choose(const cuda_device *cuda, step_kind kind, const 
     *shape = *forced;
     return true;
   }
-  int32_t most = 32 * a->n_block32 >= WIDE ? ROWS_MOST_WIDE : ROWS_MOST;
   if (forced ? forced->rows16 < 0
-             : cuda->step_forced || a->n < ROWS_LEAST || a->n > most || a->n_feature > FEATURES_MOST)
+             : cuda->step_forced || a->n < ROWS_LEAST || a->n > ROWS_MOST || a->n_feature > FEATURES_MOST)
     return false;
   double best = 0;
   for (int i = 0; i < N_SHAPE; ++i) {

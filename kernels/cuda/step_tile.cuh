@@ -85,8 +85,14 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
       rows[m][half] = (uint32_t)row * (uint32_t)(2 * a.x_stride);
     }
 
+  // What follows reads weights alone before it waits, and may have them travel by now. Attention, which reads its plan too,
+  // follows the qkv product.
+  constexpr bool plans_follow = kind == STEP_KIND_QKV || kind == STEP_KIND_ROTARY;
+  if (!plans_follow)
+    gpu_release_next();
   gpu_wait_previous();
-  gpu_release_next();
+  if (plans_follow)
+    gpu_release_next();
 
   uint32_t x[depth][rows16][2][4];
 #pragma unroll

@@ -2,7 +2,7 @@
 # Builds, tests and measures on a machine with an NVIDIA GPU, in parts of under 10 minutes each, and prints one table.
 #
 # usage: tests/gpu/run.sh PART...     parts: build test resume attention train decode decode-sweep decode-kernel replay
-#        losses data prototype quickstart sanitize table
+#        losses data prototype quickstart engines sanitize table
 #   SELFSPAN=./selfspan   the binary          TESTS=build/gpu-tests   the test programs (both made by `build`)
 #   PYTHON=python3        for the peers (PyTorch); PEER=0 leaves them out
 #   RESULTS=runs/gpu      JSON reports, logs and datasets; an existing one is added to
@@ -168,6 +168,28 @@ part_prototype() {
 part_quickstart() {
   note "quickstart"
   DEVICE=cuda SELFSPAN=$selfspan bash configs/quickstart/run.sh "$results/quickstart" || failure quickstart
+}
+
+# The GPU by itself, and beside it the host's trackers, sampler and planner: the same tokens and rows for every example,
+# free, constrained and sampled. Wants the models of part quickstart.
+part_engines() {
+  local out=$results/engines models=() arm way engine file same
+  data engines configs/quickstart/data.yaml --set data.train=0 --set data.validation=0 \
+    --set "data.test=${ENGINE_EXAMPLES:-1200}"
+  for arm in dense annotated span; do models+=(--model "$results/quickstart/$arm/model.h5"); done
+  for way in decode.constrain=no decode.constrain=yes decode.temperature=0.7; do
+    for engine in device host; do
+      note "engines: $way, $engine"
+      "$selfspan" eval "${models[@]}" --data "$out/test.h5" --device cuda --set "$way" --set "decode.engine=$engine" \
+        --set decode.max_tokens=160 --ceiling --quiet --force --out "$out/$way-$engine" | head -n 5 ||
+        failure "engines $way $engine"
+    done
+    for file in "$out/$way-device"/items-*.jsonl; do
+      same="$out/$way-host/$(basename "$file")"
+      cmp "$file" "$same" && echo "the same $(wc -l <"$file") items: $way, $(basename "$file" .jsonl)" ||
+        failure "engines differ: $way, $(basename "$file")"
+    done
+  done
 }
 
 # All programs under all tools at once: the GPU is shared, the checking is done by the host.
