@@ -9,7 +9,7 @@
 
 // BF16: the result is rounded once, and what the norm gives once more; hardware tanh. SwiGLU put together from other ops
 // rounds two factors more; over few results the errors of a norm do not average out.
-#define BOUND_BF16 1e-5
+#define BOUND_BF16 2e-5
 #define BOUND_F32 1e-10
 
 enum { NO_NORM, LAYER_NORM, LAYER_NORM_PLAIN, RMS_NORM };  // PLAIN: without a bias

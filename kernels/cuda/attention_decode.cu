@@ -45,7 +45,8 @@ enum {
   STAGE_BYTES = DECODE_WARPS * STEP_PIECES * 16,
   THREADS = DECODE_WARPS * 32,
   MERGE_UNROLL = 4,
-  LONG_ITEM = 384  // rows
+  LONG_ITEM = 384,    // rows
+  NO_ROW = INT32_MIN  // neither a row nor the -1 behind the last
 };
 
 typedef struct {
@@ -107,7 +108,7 @@ typedef struct {
 } decode_reader;
 
 // Starts copying a step's rows to pieces [2, DECODE_UNROLL, 32] in shared memory, from the lane's on. What there is none
-// of becomes zeros, and so does row `held_back` of the warp's.
+// of becomes zeros; the place of row `held_back` is left for a copy of its own, since two on their way have no order.
 template <int lanes, int step_rows>
 __device__ __forceinline__ void read_step(const decode_reader *r, const decode_arguments *a, int32_t step,
                                           int32_t held_back, uint4 *pieces) {
@@ -115,8 +116,10 @@ __device__ __forceinline__ void read_step(const decode_reader *r, const decode_a
   int32_t rows[DECODE_UNROLL] = {four.x, four.y, four.z, four.w};
 #pragma unroll
   for (int u = 0; u < DECODE_UNROLL; ++u) {
-    bool valid = rows[u] >= 0 && rows[u] != held_back;
+    bool valid = rows[u] >= 0;
     int32_t row = valid ? rows[u] : 0;
+    if (rows[u] == held_back)
+      continue;
     gpu_copy_async(pieces + u * 32, decode_address(r->k, row, a->k_bytes), valid);
     gpu_copy_async(pieces + (DECODE_UNROLL + u) * 32, decode_address(r->v, row, a->v_bytes), valid);
   }
@@ -296,7 +299,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   decode_reader reader;
   reader.k = (const type *)a.k + (int64_t)kv_head * dim + column;
   reader.v = (const type *)a.v + (int64_t)kv_head * dim + column;
-  int32_t *rows = reinterpret_cast<int32_t *>(listed[warp]), held_back = -1;
+  int32_t *rows = reinterpret_cast<int32_t *>(listed[warp]), held_back = NO_ROW;
   reader.rows = rows + lane / LANES * DECODE_UNROLL;
   uint4 *first_pieces = reinterpret_cast<uint4 *>(shared) + warp * a.stages * STEP_PIECES + lane;
   n_step = to - from;
@@ -314,7 +317,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   gpu_wait_previous();
   gpu_release_next();
   if (!a.n_task_now)
-    read_first_steps<LANES, ROWS>(&reader, &a, n_step, -1, first_pieces);
+    read_first_steps<LANES, ROWS>(&reader, &a, n_step, NO_ROW, first_pieces);
   if (held_pieces) {  // of the last step: no group of copies follows
     gpu_copy_async(held_pieces, decode_address(reader.k, held_back, a.k_bytes), true);
     gpu_copy_async(held_pieces + DECODE_UNROLL * 32, decode_address(reader.v, held_back, a.v_bytes), true);
@@ -337,7 +340,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
       seen[u] = u < left;
     decode_step(&state, seen, pieces, pieces + DECODE_UNROLL * 32, 32);
     if (step + a.stages < n_step)
-      read_step<LANES, ROWS>(&reader, &a, step + a.stages, -1, pieces);
+      read_step<LANES, ROWS>(&reader, &a, step + a.stages, NO_ROW, pieces);
     gpu_copy_commit();
     pieces = pieces == last_pieces ? first_pieces : pieces + STEP_PIECES;
   }
