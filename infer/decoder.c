@@ -11,7 +11,7 @@
 
 // Prompt tokens of one prefill call: enough for full matrix products, small enough for the workspace.
 #define PREFILL_TOKENS_HOST 4096
-#define PREFILL_TOKENS_DEVICE 8192
+#define PREFILL_TOKENS_DEVICE DECODE_PREFILL_TOKENS
 // While the device runs on its own, this part of the slots waits for each other before they are filled: a prefill of
 // few prompts takes as long as one of many.
 #define REFILL_PART 16
@@ -96,6 +96,11 @@ ss_status decoder_create(decoder **out, gpt *model, const vocabulary *vocabulary
 void decoder_set_watch(decoder *decoder, decode_watch watch, void *user) {
   decoder->watch = watch;
   decoder->watch_user = user;
+  // Which engine serves depends on it: the next run chooses again.
+  if (decoder->engine)
+    decoder->engine->ops->free(decoder->engine);
+  decoder->engine = NULL;
+  describe(decoder);
 }
 
 void decoder_free(decoder *decoder) {

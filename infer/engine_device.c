@@ -66,6 +66,11 @@ static ss_status record(device_engine *engine, ss_error *error) {
   ss_error ignored = {0};
   if (device->ops->graph_end(device, &engine->graph) != SS_OK)
     return status != SS_OK ? (ss_device_error(device, &ignored), status) : ss_device_error(device, error);
+  // Half a step is no step: the next run records anew.
+  if (status != SS_OK) {
+    device->ops->graph_free(device, engine->graph);
+    engine->graph = NULL;
+  }
   return status;
 }
 

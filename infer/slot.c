@@ -22,7 +22,7 @@ void decode_slot_free(decode_slot *slot) {
 }
 
 static int32_t force_of(const decode_request *request, int control) {
-  if (request->gold == NULL)
+  if (request->gold == NULL || request->n_gold < 1)
     return SPAN_FORCE_NONE;
   return control == DECODE_ORACLE   ? SPAN_FORCE_HEADERS
          : control == DECODE_REPLAY ? SPAN_FORCE_ALL
@@ -53,9 +53,12 @@ ss_status decode_slot_start(decode_slot *slot, const decode_request *request, co
   memset(sequence, 0, sizeof *sequence);
   sequence->tokens = slot->tokens;
   sequence->rows = slot->rows;
-  sequence->gold = request->gold;
-  sequence->n_gold = request->gold ? request->n_gold : 0;
   sequence->force = force_of(request, options->control);
+  // A gold text may be longer than the slot, which is all that the device keeps of one.
+  if (sequence->force != SPAN_FORCE_NONE) {
+    sequence->gold = request->gold;
+    sequence->n_gold = request->n_gold < slot_rows ? request->n_gold : (int32_t)slot_rows;
+  }
   sequence->constrain = options->constrain;
   sequence->n_prompt = request->n_prompt;
   sequence->limit = (int32_t)slot_rows;

@@ -50,6 +50,11 @@ static void scene_close(scene *scene) {
   cuda_close(&scene->devices);
 }
 
+static void scene_close_after(decoder *decoder, scene *scene) {
+  decoder_free(decoder);
+  scene_close(scene);
+}
+
 // --- prompts in, results kept ---
 
 typedef struct {
@@ -65,7 +70,8 @@ typedef struct {
   const scene *scene;
   int64_t n, next, done;
   int32_t prompts[MOST_PROMPTS][MOST_PROMPT], lengths[MOST_PROMPTS];
-  int32_t gold[N_ROWS], n_gold;
+  int32_t gold[2 * N_ROWS], n_gold;
+  int64_t refuse_after;  // results, when above 0
   kept results[MOST_PROMPTS];
 } exchange;
 
@@ -123,8 +129,9 @@ static ss_status next_prompt(void *user, decode_request *request, bool *done, ss
 
 static ss_status keep_result(void *user, const decode_result *result, ss_error *error) {
   exchange *x = user;
-  (void)error;
   assert_in_range(result->index, 0, x->n - 1);
+  if (x->refuse_after > 0 && x->done == x->refuse_after)
+    return ss_fail(error, SS_ERROR_IO, "no room for result %lld", (long long)result->index);
   kept *k = &x->results[result->index];
   assert_int_equal(k->n_token, 0);
   memcpy(k->tokens, result->tokens, (size_t)result->n_token * sizeof(int32_t));
@@ -254,7 +261,128 @@ static void fp32_agrees(void **state) {
   scene_close(&scene);
 }
 
-// One slot, and more slots than prompts; the second run of a decoder starts afresh.
+// A gold text of more tokens than a slot has rows: it is replayed until the slot is full.
+static void long_gold_is_cut(void **state) {
+  (void)state;
+  scene scene;
+  scene_open(&scene, SS_PRECISION_BF16, false);
+  span_policy policy = span_policy_default();
+  decode_options options = plain_options(2);
+  options.control = DECODE_REPLAY;
+  for (int e = 0; e < 2; ++e) {
+    exchange *x = e == 0 ? &host : &device;
+    make_prompts(x, &scene, 3, 31);
+    x->n_gold = 2 * N_ROWS;
+    for (int32_t i = 0; i < x->n_gold; ++i)
+      x->gold[i] = i % N_TEXT;
+    decode(x, ARM_SPAN, &policy, options, e == 0 ? DECODE_ENGINE_HOST : DECODE_ENGINE_DEVICE);
+    for (int64_t k = 0; k < x->n; ++k) {
+      assert_int_equal(x->results[k].stop, DECODE_STOP_LENGTH);
+      assert_int_equal(x->results[k].n_token, N_ROWS);
+    }
+  }
+  assert_same(&host, &device, "long gold");
+  scene_close(&scene);
+}
+
+static void watch_nothing(void *user, int64_t index, int32_t token, int32_t rows) {
+  (void)index, (void)token, (void)rows;
+  ++*(int64_t *)user;
+}
+
+// A run that its sink ends while the device is ahead, one without a prompt, and then one like a new decoder's.
+static void runs_start_afresh(void **state) {
+  const int engine = *(const int *)*state;
+  scene scene;
+  ss_error error = {0};
+  decoder *decoder = NULL;
+  decode_statistics ignored = {0}, statistics = {0};
+  scene_open(&scene, SS_PRECISION_BF16, false);
+  span_policy policy = span_policy_default();
+  decode_options options = plain_options(3);
+  options.temperature = 0.8;
+  options.max_tokens = 30;
+  options.engine = engine;
+  make_prompts(&host, &scene, 7, 41);
+  decode_statistics wanted = decode(&host, ARM_SPAN, &policy, options, engine);
+  assert_ok(decoder_create(&decoder, scene.model[ON_CUDA], scene.vocabulary, ARM_SPAN, &policy, &options,
+                           N_ROWS, &error));
+  make_prompts(&device, &scene, 7, 43);
+  device.refuse_after = 2;
+  assert_refused(decoder_run(decoder, next_prompt, keep_result, &device, &ignored, &error), SS_ERROR_IO,
+                 "no room for result");
+  make_prompts(&device, &scene, 0, 43);
+  assert_ok(decoder_run(decoder, next_prompt, keep_result, &device, &statistics, &error));
+  assert_int_equal(statistics.n_sequence, 0);
+  assert_int_equal(statistics.steps, 0);
+  make_prompts(&device, &scene, 7, 41);
+  assert_ok(decoder_run(decoder, next_prompt, keep_result, &device, &statistics, &error));
+  assert_same(&host, &device, "after a run that failed");
+  assert_int_equal(statistics.steps, wanted.steps);
+  assert_int_equal(statistics.generated_tokens, wanted.generated_tokens);
+  assert_int_equal(statistics.kv_bytes_read, wanted.kv_bytes_read);
+  scene_close_after(decoder, &scene);
+}
+
+// Watching from the second run on: only the host's engine calls for every token.
+static void watch_is_seen(void **state) {
+  (void)state;
+  scene scene;
+  ss_error error = {0};
+  decoder *decoder = NULL;
+  decode_statistics statistics = {0};
+  int64_t watched = 0;
+  scene_open(&scene, SS_PRECISION_BF16, false);
+  span_policy policy = span_policy_default();
+  decode_options options = plain_options(2);
+  options.max_tokens = 9;
+  assert_ok(decoder_create(&decoder, scene.model[ON_CUDA], scene.vocabulary, ARM_SPAN, &policy, &options,
+                           N_ROWS, &error));
+  for (int watching = 0; watching < 2; ++watching) {
+    make_prompts(&device, &scene, 3, 47);
+    if (watching)
+      decoder_set_watch(decoder, watch_nothing, &watched);
+    statistics = (decode_statistics){0};
+    assert_ok(decoder_run(decoder, next_prompt, keep_result, &device, &statistics, &error));
+    assert_non_null(strstr(decoder_description(decoder), watching ? "host engine" : "device engine"));
+  }
+  assert_int_equal(watched, statistics.generated_tokens);
+  scene_close_after(decoder, &scene);
+}
+
+static ss_status little_memory(ss_device *on, size_t *free_bytes, size_t *total_bytes) {
+  (void)on;
+  *free_bytes = (size_t)4 << 20, *total_bytes = (size_t)80 << 30;
+  return SS_OK;
+}
+
+// Little memory is shared: as many slots as half of it holds.
+static void little_memory_serves(void **state) {
+  (void)state;
+  scene scene;
+  ss_error error = {0};
+  decoder *decoder = NULL;
+  decode_statistics statistics = {0};
+  scene_open(&scene, SS_PRECISION_BF16, false);
+  ss_device *on = scene.devices.device[ON_CUDA];
+  span_policy policy = span_policy_default();
+  decode_options options = plain_options(0);
+  options.max_tokens = 9;
+  const ss_ops *own = on->ops;
+  ss_ops fewer = *own;
+  fewer.memory_free = little_memory;
+  on->ops = &fewer;
+  make_prompts(&device, &scene, 3, 53);
+  assert_ok(decoder_create(&decoder, scene.model[ON_CUDA], scene.vocabulary, ARM_SPAN, &policy, &options,
+                           N_ROWS, &error));
+  assert_in_range(decoder_slots(decoder), 2, 100);
+  on->ops = own;
+  assert_ok(decoder_run(decoder, next_prompt, keep_result, &device, &statistics, &error));
+  assert_int_equal(statistics.n_sequence, 3);
+  scene_close_after(decoder, &scene);
+}
+
+// One slot, and more slots than prompts.
 static void batches_agree(void **state) {
   (void)state;
   scene scene;
@@ -361,6 +489,7 @@ static void steps_follow_the_forward(void **state) {
 
 int main(void) {
   static const bool gpt2 = false, llama = true;
+  static const int by_host = DECODE_ENGINE_HOST, by_device = DECODE_ENGINE_DEVICE;
   const struct CMUnitTest tests[] = {
       {"steps_follow_the_forward (gpt2)", steps_follow_the_forward, NULL, NULL, (void *)&gpt2},
       {"steps_follow_the_forward (llama)", steps_follow_the_forward, NULL, NULL, (void *)&llama},
@@ -369,6 +498,11 @@ int main(void) {
       cmocka_unit_test(controls_agree),
       cmocka_unit_test(fp32_agrees),
       cmocka_unit_test(batches_agree),
+      cmocka_unit_test(long_gold_is_cut),
+      {"runs_start_afresh (host)", runs_start_afresh, NULL, NULL, (void *)&by_host},
+      {"runs_start_afresh (device)", runs_start_afresh, NULL, NULL, (void *)&by_device},
+      cmocka_unit_test(watch_is_seen),
+      cmocka_unit_test(little_memory_serves),
       cmocka_unit_test(limits_are_named),
   };
   return cmocka_run_group_tests_name("cuda_resident", tests, NULL, NULL);
