@@ -244,6 +244,18 @@ static bool is_set(int argc, char **argv, const char *key) {
   return false;
 }
 
+// Options of the other kind of measurement have no meaning here.
+static ss_status refuse_options(int argc, char **argv, const char *const *names, const char *why,
+                                ss_error *error) {
+  for (; *names != NULL; ++names)
+    for (int k = 1; k < argc; ++k) {
+      size_t length = strlen(*names);
+      if (strncmp(argv[k], *names, length) == 0 && (argv[k][length] == '\0' || argv[k][length] == '='))
+        return ss_fail(error, SS_ERROR_USAGE, "%s %s", *names, why);
+    }
+  return SS_OK;
+}
+
 ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
   decode_bench_options options = {.batch = UNSET, .context = 2048, .steps = 64, .warmup = 8, .visible = NAN};
   device_options on = DEVICE_DEFAULTS;
@@ -290,7 +302,11 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
   ss_status status = bench_parse(&line, argc, argv, &options.model, &assignments, &help, error);
   if (status != SS_OK || help)
     return status;
+  static const char *const of_steps[] = {"--context", "--visible", "--visible-rows", "--run-length",
+                                         "--mixed",   "--steps",   "--warmup",       NULL};
+  static const char *const of_replay[] = {"--examples", "--arms", NULL};
   if (replay.folder != NULL) {
+    SS_TRY(refuse_options(argc, argv, of_steps, "is not for --replay, whose data say what is read", error));
     if (replay.examples < 0 || (options.batch != UNSET && options.batch < 1))
       return ss_fail(error, SS_ERROR_USAGE, "--examples and --batch must be positive");
     replay.batch = options.batch == UNSET ? 0 : options.batch;
@@ -301,6 +317,7 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
     replay.json = json;
     return decode_replay(&replay, error);
   }
+  SS_TRY(refuse_options(argc, argv, of_replay, "needs --replay", error));
   SS_TRY(parse_run_lengths(run_lengths, &options, error));
   if (options.batch == UNSET)
     options.batch = DEFAULT_BATCH;

@@ -11,12 +11,12 @@
 #include "common/memory.h"
 #include "common/progress.h"
 #include "data/store.h"
+#include "infer/capacity.h"
 #include "infer/decoder.h"
 
 #define BLOCK_EXAMPLES 64
-#define WARMUP_EXAMPLES 32               // before the timed run, where a device chooses its kernels by time
-#define PREFILL_TOKENS 16384             // more than one prefill has
-#define KEPT_BYTES ((size_t)1536 << 20)  // for what ops take beside cache and buffers
+#define WARMUP_EXAMPLES 32  // before the timed run, where a device chooses its kernels by time
+#define HOST_SLOTS 32       // on the CPU
 
 typedef struct {
   const decode_replay_options *options;
@@ -65,26 +65,14 @@ static ss_status render(decode_replay_run *run, arm arm, ss_error *error) {
 // --- the batch ---
 // The most slots that the memory holds, then as few as decode the examples in equally many rounds: the last is full too.
 static ss_status choose_batch(decode_replay_run *run, ss_error *error) {
-  const gpt_config *config = gpt_get_config(run->model);
   int64_t most = run->n_example;
   run->batch = run->options->batch;
   if (run->batch > 0)
     return SS_OK;
-  if (run->device->synchronous) {
-    most = most < 32 ? most : 32;
-  } else {
-    size_t free_bytes = 0, total_bytes = 0;
-    SS_OP(run->device, error, memory_free, &free_bytes, &total_bytes);
-    size_t kept = KEPT_BYTES + gpt_activation_bytes(config, run->device->compute, false, false,
-                                                    PREFILL_TOKENS + config->n_positions);
-    size_t slot = (size_t)run->longest * ((size_t)gpt_cache_row_bytes(run->model) + 16 * sizeof(int32_t)) +
-                  2 * (size_t)config->vocab_size * sizeof(float) +
-                  (size_t)(3 * config->n_embd + config->n_ff) * sizeof(float);
-    int64_t fitting = free_bytes > kept ? (int64_t)((free_bytes - kept) / slot) : 0;
-    int64_t indexed = INT32_MAX / run->longest;
-    fitting = fitting < indexed ? fitting : indexed;
-    most = most < fitting ? most : fitting;
-  }
+  int64_t fitting = HOST_SLOTS;
+  if (!run->device->synchronous)
+    SS_TRY(decode_room(&fitting, run->model, run->longest, error));
+  most = most < fitting ? most : fitting;
   most = most < 1 ? 1 : most;
   int64_t rounds = (run->n_example + most - 1) / most;
   run->batch = (run->n_example + rounds - 1) / rounds;
@@ -269,7 +257,7 @@ static ss_status print(const json_t *all, ss_error *error) {
 
 // --- the command's part ---
 static ss_status parse_arms(const char *text, bool wanted[N_ARM], ss_error *error) {
-  while (*text != '\0') {
+  do {
     size_t length = strcspn(text, ",");
     char name[24];
     arm one;
@@ -277,7 +265,7 @@ static ss_status parse_arms(const char *text, bool wanted[N_ARM], ss_error *erro
     SS_TRY(arm_from_name(name, &one, error));
     wanted[one] = true;
     text += length + (text[length] == ',');
-  }
+  } while (*text != '\0');
   return SS_OK;
 }
 

@@ -46,4 +46,8 @@ assert [x["engine"] for x in r["replay"]] == ["selfspan dense", "selfspan span"]
 refused replay-examples 3 "holds 12 examples" "${replay[@]}" --examples 13
 refused replay-vocabulary 2 "is less than the dataset" "${replay[@]}" --set model.vocab_size=8
 refused replay-arm 2 "spam" "${replay[@]}" --arms dense,spam
+refused replay-no-arm 2 "arm" "${replay[@]}" --arms ""
+refused replay-steps 2 "--steps is not for --replay" "${replay[@]}" --steps 3
+refused replay-runs 2 "--run-length is not for --replay" "${replay[@]}" --run-length=8
+refused decode-arms 2 "needs --replay" "${decode[@]}" --arms span
 refused replay-folder 4 "no-such" "${replay[@]/data/no-such}"
