@@ -2,7 +2,7 @@
 # Builds, tests and measures on a machine with an NVIDIA GPU, in parts of under 10 minutes each, and prints one table.
 #
 # usage: tests/gpu/run.sh PART...     parts: build test resume attention train decode decode-sweep decode-kernel replay
-#        losses data prototype quickstart engines sanitize table
+#        losses data prototype quickstart engines (after quickstart) sanitize table
 #   SELFSPAN=./selfspan   the binary          TESTS=build/gpu-tests   the test programs (both made by `build`)
 #   PYTHON=python3        for the peers (PyTorch); PEER=0 leaves them out
 #   RESULTS=runs/gpu      JSON reports, logs and datasets; an existing one is added to
@@ -147,7 +147,8 @@ part_decode-kernel() {
     failure flashinfer "$results/flashinfer.log"
 }
 
-# Derivations of 64 operators; REPLAY_EXAMPLES of them, in slots as many as fit beside each other (REPLAY_BATCH).
+# Derivations of 64 operators; REPLAY_EXAMPLES of them, in slots as many as fit beside each other (REPLAY_BATCH). The peer
+# decodes them all, or stops after REPLAY_SECONDS and has then no examples a second to compare.
 part_replay() {
   local examples=${REPLAY_EXAMPLES:-4096}
   data replay configs/arithmetic-wide.yaml --set data.train=0 --set data.validation=0 --set "data.test=$examples"

@@ -55,7 +55,8 @@ def replay_rows(name, report):
     """Examples a second of each arm; the peer decodes the dense arm's streams."""
     arms = [r for r in report["replay"] if r["engine"].startswith("selfspan")]
     peer = next((r for r in report["replay"] if not r["engine"].startswith("selfspan")), {})
-    other, first, rows = peer.get("examples_per_second"), arms[0]["examples_per_second"], []
+    first, rows = arms[0]["examples_per_second"], []
+    other = peer.get("examples_per_second")  # not of a peer that was cut: its slots did not run empty
     for arm in arms:
         rate = arm["examples_per_second"]
         detail = (f"{rate / first:.2f}x {arms[0]['engine'].split()[-1]}, {arm['rows_per_token']:.0f} rows, "
@@ -64,11 +65,12 @@ def replay_rows(name, report):
                   f"{arm['floor']['examples_per_second']:.1f} ex/s ({arm['percent_of_ceiling']:.0f}% reached, decoding alone "
                   f"{arm['decode_percent_of_ceiling']:.0f}%, slots {100 * arm['slots_filled']:.0f}% full), "
                   f"{report['examples']} examples, {arm['decoder']}")
-        same = other and arm["engine"].endswith("dense")
+        same = peer and arm["engine"].endswith("dense")
         rows.append((f"{name} {arm['engine'].removeprefix('selfspan ')}", f"{rate:.2f} ex/s",
-                     f"{other:.2f} ex/s" if same else "-", f"{rate / other:.2f}" if same else "-",
-                     detail + (f". Peer: {peer['engine']}, decode {peer['decode_seconds']:.2f} s, prefill "
-                               f"{peer['prefill_seconds']:.2f} s, {peer['examples_done']} done" if same else "")))
+                     f"{other:.2f} ex/s" if same and other else "-", f"{rate / other:.2f}" if same and other else "-",
+                     detail + (f". Peer: {peer['engine']}, {peer['tokens_per_second'] / 1e3:.1f}K tok/s, decode "
+                               f"{peer['decode_seconds']:.2f} s, prefill {peer['prefill_seconds']:.2f} s, slots "
+                               f"{100 * peer['slots_filled']:.0f}% full, {peer['examples_done']} done" if same else "")))
     return rows
 
 

@@ -5,8 +5,9 @@ sequence attends to its own rows alone, by whichever of PyTorch's ways is the fa
 FlashAttention-2 with the rows used, FlexAttention over blocks. On the CPU (to try the script) eager fp32.
 
 usage: torch_replay.py LENGTHS.json N_LAYER N_EMBD N_HEAD VOCAB BATCH THREADS [cuda|cpu]
-LENGTHS.json: {"prompt": [tokens, ...], "generated": [tokens, ...]}, a number a stream. Stops after REPLAY_SECONDS (25) of
-decoding: rates are then those of the part that was decoded. Prints one JSON object on its last line.
+LENGTHS.json: {"prompt": [tokens, ...], "generated": [tokens, ...]}, a number a stream. Decodes all of them, or stops after
+REPLAY_SECONDS (0: no limit): slots are then fuller than to the end, where they run empty, so that the report has no examples
+a second, only tokens a second and how full the slots were. Prints one JSON object on its last line.
 """
 import json
 import os
@@ -25,7 +26,7 @@ cuda = device == "cuda"
 dtype = torch.bfloat16 if cuda else torch.float32
 head_dim = n_embd // n_head
 scale = head_dim ** -0.5
-most_seconds = float(os.environ.get("REPLAY_SECONDS", 25))
+most_seconds = float(os.environ.get("REPLAY_SECONDS") or 0) or float("inf")
 block = 128  # rows of a block of FlexAttention
 prefill_tokens = 8192 if cuda else 256
 refill_part, look_every = 16, 64  # slots over those that are refilled together; steps between two looks at the clock
@@ -317,17 +318,18 @@ def main():
     seconds, prefill, tokens, steps, done = replay.run(streams, most_seconds)
     if not bool(torch.isfinite(replay.logits).all()):
         sys.exit("torch_replay.py: logits are not finite")
-    # Streams a second by their decoded tokens: the same as streams over seconds when all of them were decoded.
-    share = tokens / sum(g - 1 for _, g in streams)
     how = "compile + CUDA graph" if cuda else "eager"
     kind = "bf16, " + torch.cuda.get_device_name() if cuda else f"fp32, {torch.get_num_threads()} threads"
     decode = seconds - prefill
-    report = {"engine": f"PyTorch {torch.__version__} {how}, {name}, {kind}", "examples": len(streams), "examples_done": done,
-              "batch": batch, "examples_per_second": share * len(streams) / seconds,
-              "decode_examples_per_second": share * len(streams) / decode, "tokens_per_second": tokens / decode,
+    cut = f", cut at {done} examples" if done < len(streams) else ""
+    report = {"engine": f"PyTorch {torch.__version__} {how}, {name}, {kind}{cut}", "examples": len(streams),
+              "examples_done": done, "batch": batch, "tokens_per_second": tokens / decode,
               "seconds": seconds, "prefill_seconds": prefill, "decode_seconds": decode, "steps": steps,
               "generated_tokens": tokens + done, "slots_filled": tokens / (steps * batch), "cache_rows": rows,
               "attention_engines": [{"engine": n, "median_seconds": s} for s, n, _, _ in found]}
+    if not cut:
+        report["examples_per_second"] = done / seconds
+        report["decode_examples_per_second"] = done / decode
     if cuda:
         report["peak_bytes"] = torch.cuda.max_memory_allocated()
     print(json.dumps(report))
