@@ -69,6 +69,7 @@ static const char examples[] =
     "  selfspan eval --label base=base/model.h5 --model base/model.h5 --model runs/dense/model.h5 \\\n"
     "      --model runs/span/model.h5 --data data/test.h5 --operators 4-8 --out runs/eval\n"
     "  selfspan eval --model runs/span/model.h5 --data data/test.h5 --controls oracle,recency,random,window\n"
+    "  selfspan eval --model runs/span/model.h5 --data data/test.h5 --device cuda --ceiling\n"
     "  selfspan eval --model runs/span/model.h5 --expressions expressions.txt --set "
     "arithmetic.division_decimals=10\n"
     "  selfspan eval score --data data/test.h5 --predictions answers.jsonl\n";
