@@ -29,7 +29,7 @@
 // issue at that rate.
 //
 // Bytes: visible rows * 2 * n_kv_head * head_dim * 2, and (head_dim + 2) * 4 an item and query head twice where items
-// are merged (1.6% at 256 rows an item).
+// are merged (1.6% at 128 rows an item).
 #include "kernels/cuda/attention_decode.h"
 
 #include "kernels/cuda/attention_decode.cuh"
@@ -403,10 +403,8 @@ static ss_status launch(ss_device *device, const decode_arguments *arguments, un
   // One carve-out for all of a step's kernels: a multiprocessor changes its own only when it is idle.
   CUDA_TRY(device, cudaFuncSetAttribute((decode_kernel<type, dim, heads>),
                                         cudaFuncAttributePreferredSharedMemoryCarveout, 100));
-  if (cuda_of(device)->compute_capability >= 90)
-    GPU_LAUNCH_EARLY((decode_kernel<type, dim, heads>), blocks, THREADS, bytes, stream, *arguments);
-  else
-    GPU_LAUNCH((decode_kernel<type, dim, heads>), blocks, THREADS, bytes, stream, *arguments);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda_of(device)), (decode_kernel<type, dim, heads>), blocks, THREADS,
+                   bytes, stream, *arguments);
   CUDA_LAUNCHED(device, "attention (decode)");
   return SS_OK;
 }

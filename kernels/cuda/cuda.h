@@ -36,8 +36,8 @@ typedef struct {
   // Scratch, grown on demand (SCRATCH_OUTER for an op that calls other ops); undefined between ops.
   void *scratch[2];
   size_t scratch_bytes[2];
-  uint64_t n_moved;  // times that scratch, or other memory that ops share, was moved: graphs hold its addresses
-  bool recording, recording_failed;  // graph.c: between graph_begin and graph_end; something was refused there
+  uint64_t n_moved;  // times that scratch, or other memory of several ops, was moved: graphs hold addresses
+  bool recording, recording_failed;  // graph.c: between graph_begin and graph_end; an op was refused there
   // optimizer.cu: the device's copy of the tensor table it saw last.
   void *optimizer_table;
   size_t optimizer_table_bytes;
@@ -103,6 +103,10 @@ static inline bool cuda_is_aligned(ss_tensor t) {
 // --- device.c ---
 ss_status ss_cuda_device_open(ss_device **out, const ss_device_options *options, ss_error *error);
 ss_status cuda_scratch(ss_device *device, int which, void **out, size_t bytes);
+// Whether GPU_LAUNCH_EARLY may launch early. Later GPUs run what is made from PTX for 8.0, in which nothing waits.
+static inline bool cuda_launches_early(const cuda_device *cuda) {
+  return cuda->compute_capability == 90;
+}
 
 // --- graph.c ---
 // SS_OK unless ops are being recorded: then `what`, which waits, allocates or times something, is refused.

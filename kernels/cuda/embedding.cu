@@ -51,16 +51,11 @@ template <typename type, typename table_type, int width>
 static void launch_forward(const cuda_device *cuda, ss_tensor out, ss_tensor tokens, ss_tensor positions,
                            ss_tensor wte, ss_tensor wpe) {
   unsigned blocks = (unsigned)cuda_ceil_divide(out.rows, FORWARD_THREADS / 32);
-  if (cuda->compute_capability >= 90)
-    GPU_LAUNCH_EARLY((embedding_forward_kernel<type, table_type, width>), blocks, FORWARD_THREADS, 0,
-                     cuda->stream, (type *)out.data, out.stride, out.rows, (int32_t)out.cols,
-                     (const int32_t *)tokens.data, (const table_type *)wte.data, wte.stride, wte.rows,
-                     (const int32_t *)positions.data, (const table_type *)wpe.data, wpe.stride, wpe.rows);
-  else
-    GPU_LAUNCH((embedding_forward_kernel<type, table_type, width>), blocks, FORWARD_THREADS, 0, cuda->stream,
-               (type *)out.data, out.stride, out.rows, (int32_t)out.cols, (const int32_t *)tokens.data,
-               (const table_type *)wte.data, wte.stride, wte.rows, (const int32_t *)positions.data,
-               (const table_type *)wpe.data, wpe.stride, wpe.rows);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda), (embedding_forward_kernel<type, table_type, width>), blocks,
+                   FORWARD_THREADS, 0, cuda->stream, (type *)out.data, out.stride, out.rows,
+                   (int32_t)out.cols, (const int32_t *)tokens.data, (const table_type *)wte.data, wte.stride,
+                   wte.rows, (const int32_t *)positions.data, (const table_type *)wpe.data, wpe.stride,
+                   wpe.rows);
 }
 
 ss_status cuda_embedding_forward(ss_device *device, ss_tensor out, ss_tensor tokens, ss_tensor positions,

@@ -9,22 +9,24 @@
 // goes in parentheses. Dynamic shared memory above 48 KB: gpu_allow_shared first.
 #define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
-// The same for a kernel that may start before the one ahead of it in the stream has finished (programmatic dependent
-// launch). Every kernel of such a chain calls gpu_wait_previous before it touches anything that others write, and
-// gpu_release_next after that: so whatever ran before the one ahead is done when a kernel starts. What it reads earlier may
-// be weights, which nobody writes, and what such kernels have made. A kernel whose follower reads weights alone before it
-// waits may release it sooner.
-#define GPU_LAUNCH_EARLY(kernel, grid, block, shared_bytes, stream, ...) \
-  gpu_launch_early((kernel), (grid), (block), (shared_bytes), (stream), __VA_ARGS__)
+// GPU_LAUNCH_EARLY(early, ...): the same for a kernel that, with `early` (cuda_launches_early), may start before the one
+// ahead of it in the stream has finished (programmatic dependent launch). Before it writes anything, or reads what others
+// write, it calls gpu_wait_previous: at least in one thread of every launch, so that a kernel is not done before those ahead
+// of it are. What kernels do after they have waited is then as serial as without, scratch memory included, whenever
+// they release the next one. Where gpu_release_next comes decides what the next one may read before it waits:
+//  - after the wait: whatever ran before this kernel is done, and may be read;
+//  - before the wait: nothing need be done, and weights alone may be read, which nobody writes.
+#define GPU_LAUNCH_EARLY(early, kernel, grid, block, shared_bytes, stream, ...) \
+  gpu_launch_early((early), (kernel), (grid), (block), (shared_bytes), (stream), __VA_ARGS__)
 template <typename... parameters, typename... arguments>
-static inline cudaError_t gpu_launch_early(void (*kernel)(parameters...), dim3 grid, dim3 block,
+static inline cudaError_t gpu_launch_early(bool early, void (*kernel)(parameters...), dim3 grid, dim3 block,
                                            size_t shared_bytes, cudaStream_t stream, arguments... values) {
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream, config.attrs = &early, config.numAttrs = 1;
+  config.stream = stream, config.attrs = &attribute, config.numAttrs = early;
   return cudaLaunchKernelEx(&config, kernel, (parameters)values...);
 }
 #define gpu_allow_shared(kernel, bytes) \

@@ -490,10 +490,8 @@ template <int width> static ss_status launch(ss_device *device, int64_t n, choos
   // As the step's other kernels: a multiprocessor changes its carve-out only when it is idle.
   CUDA_TRY(device,
            cudaFuncSetAttribute(choose_kernel<width>, cudaFuncAttributePreferredSharedMemoryCarveout, 100));
-  if (cuda->compute_capability >= 90)
-    GPU_LAUNCH_EARLY(choose_kernel<width>, (unsigned)n, THREADS, bytes, cuda->stream, arguments);
-  else
-    GPU_LAUNCH(choose_kernel<width>, (unsigned)n, THREADS, bytes, cuda->stream, arguments);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda), choose_kernel<width>, (unsigned)n, THREADS, bytes, cuda->stream,
+                   arguments);
   CUDA_LAUNCHED(device, "sequences choose");
   return SS_OK;
 }

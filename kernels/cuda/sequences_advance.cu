@@ -7,8 +7,8 @@
 // cuts the visible rows of all slots into items: a thread a slot for the counts and a thread an item for the items.
 // Where an item begins, its range is looked up in a table, which the slots' blocks have written: no search in memory.
 //
-// Time is latency: launch, a round trip to memory, some 2,000 cycles for the push
-// and the lists, a fence and a counter, a round trip for the counts of all slots, some 2,000 cycles for the items.
+// Time is latency: launch, a round trip to memory, some 2,000 cycles for the push and the lists, a fence and a counter, a
+// round trip for the counts of all slots, some 2,000 cycles for the items.
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/sequences.h"
 #include "span/control.h"
@@ -367,10 +367,8 @@ extern "C" ss_status cuda_sequences_advance(ss_device *device, ss_sequences *seq
   a.control = options->control, a.n_sink = options->n_sink;
   a.heads = (int32_t)plan->heads, a.n_multiprocessor = cuda_of(device)->n_multiprocessor;
   cudaStream_t stream = cuda_of(device)->stream;
-  if (cuda_of(device)->compute_capability >= 90)
-    GPU_LAUNCH_EARLY(advance_kernel, (unsigned)a.n_slot, THREADS, (size_t)sequences->shared_bytes, stream, a);
-  else
-    GPU_LAUNCH(advance_kernel, (unsigned)a.n_slot, THREADS, (size_t)sequences->shared_bytes, stream, a);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda_of(device)), advance_kernel, (unsigned)a.n_slot, THREADS,
+                   (size_t)sequences->shared_bytes, stream, a);
   CUDA_LAUNCHED(device, "sequences (advance)");
   return SS_OK;
 }

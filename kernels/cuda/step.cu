@@ -88,16 +88,11 @@ static ss_status launch_place(ss_device *device, const place_call *call, const p
   c.n_unit = (uint32_t)(n * units_a_row);
   unsigned blocks = (unsigned)cuda_ceil_divide(c.n_unit, THREADS);
   cudaStream_t stream = cuda_of(device)->stream;
-  if (cuda_of(device)->compute_capability < 90) {
-    if (rotary)
-      GPU_LAUNCH((place_kernel<type, width, true>), blocks, THREADS, 0, stream, c, *frequencies);
-    else
-      GPU_LAUNCH((place_kernel<type, width, false>), blocks, THREADS, 0, stream, c, *frequencies);
-  } else if (rotary) {
-    GPU_LAUNCH_EARLY((place_kernel<type, width, true>), blocks, THREADS, 0, stream, c, *frequencies);
-  } else {
-    GPU_LAUNCH_EARLY((place_kernel<type, width, false>), blocks, THREADS, 0, stream, c, *frequencies);
-  }
+  bool early = cuda_launches_early(cuda_of(device));
+  if (rotary)
+    GPU_LAUNCH_EARLY(early, (place_kernel<type, width, true>), blocks, THREADS, 0, stream, c, *frequencies);
+  else
+    GPU_LAUNCH_EARLY(early, (place_kernel<type, width, false>), blocks, THREADS, 0, stream, c, *frequencies);
   CUDA_LAUNCHED(device, "step_qkv");
   return SS_OK;
 }
@@ -280,7 +275,7 @@ static ss_status launch_product(ss_device *device, bool *served, step_kind kind,
     SS_TRY(normalize_first(device, a, x, norm));
     return step_tile_launch(device, kind, &tile, a);
   }
-  // Many features: every block would do the norm of all rows again.
+  // Every block does the norm of all its rows again: too much for more of them.
   bool norm_first = !cuda->step_forced && norm.weight.data && a->n > NORM_FIRST_ROWS;
   if (norm.weight.data && !norm_first) {
     a->norm_weight = (const float *)norm.weight.data, a->norm_bias = (const float *)norm.bias.data;

@@ -176,12 +176,8 @@ static ss_status launch(ss_device *device, const step_shape *shape, const step_a
                                         cudaFuncAttributePreferredSharedMemoryCarveout, 100));
   dim3 grid((unsigned)shape->blocks, (unsigned)cuda_ceil_divide(arguments->n, 16 * rows16),
             (unsigned)shape->splits);
-  if (cuda->compute_capability >= 90)
-    GPU_LAUNCH_EARLY((step_kernel<rows16, tiles8, blocks32, kind>), grid, STEP_THREADS, bytes, cuda->stream,
-                     *arguments);
-  else
-    GPU_LAUNCH((step_kernel<rows16, tiles8, blocks32, kind>), grid, STEP_THREADS, bytes, cuda->stream,
-               *arguments);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda), (step_kernel<rows16, tiles8, blocks32, kind>), grid,
+                   STEP_THREADS, bytes, cuda->stream, *arguments);
   CUDA_LAUNCHED(device, "step_linear");
   return SS_OK;
 }

@@ -395,8 +395,8 @@ __global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32, 
       rows[m][half] = (const gpu_bf16 *)a.x + (first_row + 16 * m + 8 * half + lane / 4) * a.x_stride +
                       column + lane % 4 * 8;
 
-  // What follows reads weights alone before it waits, and may have them travel by now. Attention, which reads its plan too,
-  // follows the qkv product.
+  // What follows reads weights alone before it waits, and may have them travel by now. Attention, which follows the qkv
+  // product, reads its plan and old rows too.
   constexpr bool plans_follow = kind == STEP_KIND_QKV || kind == STEP_KIND_ROTARY;
   if (!plans_follow)
     gpu_release_next();

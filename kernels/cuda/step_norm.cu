@@ -38,8 +38,8 @@ static __global__ void __launch_bounds__(32 * BLOCK_WARPS) step_norm_kernel(norm
   GPU_SHARED(float, shared, [2][BLOCK_WARPS]);
   int32_t lane = (int32_t)threadIdx.x % LANES, C = call.C;
   int32_t row = (int32_t)(blockIdx.x * (blockDim.x / LANES) + threadIdx.x / LANES);
-  // Before the wait, unlike in other kernels: what follows is a product of the same op, which touches nothing but weights
-  // before it has waited for this kernel, and so for all before. Its weights are under way one kernel earlier.
+  // Before the wait: what follows is a product of the same op, which reads nothing but weights before it has waited for
+  // this kernel. They are under way one kernel earlier.
   gpu_release_next();
   if (row >= call.n)  // whole warps; with several warps a row the grid fits
     return;
@@ -104,10 +104,8 @@ template <int warps, int pieces> static ss_status launch(ss_device *device, cons
   // One carve-out for all of a step's kernels: a multiprocessor changes its own only when it is idle.
   CUDA_TRY(device, cudaFuncSetAttribute((step_norm_kernel<warps, pieces>),
                                         cudaFuncAttributePreferredSharedMemoryCarveout, 100));
-  if (cuda->compute_capability >= 90)
-    GPU_LAUNCH_EARLY((step_norm_kernel<warps, pieces>), blocks, threads, 0, cuda->stream, *call);
-  else
-    GPU_LAUNCH((step_norm_kernel<warps, pieces>), blocks, threads, 0, cuda->stream, *call);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda), (step_norm_kernel<warps, pieces>), blocks, threads, 0,
+                   cuda->stream, *call);
   CUDA_LAUNCHED(device, "step_norm");
   return SS_OK;
 }

@@ -128,12 +128,8 @@ static ss_status launch(ss_device *device, const step_arguments *a) {
   CUDA_TRY(device, cudaFuncSetAttribute((step_tile_kernel<rows16, tiles8, warps, depth, kind>),
                                         cudaFuncAttributePreferredSharedMemoryCarveout, 100));
   dim3 grid((unsigned)a->n_tile, (unsigned)cuda_ceil_divide(a->n, 16 * rows16));
-  if (cuda->compute_capability >= 90)
-    GPU_LAUNCH_EARLY((step_tile_kernel<rows16, tiles8, warps, depth, kind>), grid, 32 * warps, bytes,
-                     cuda->stream, *a);
-  else
-    GPU_LAUNCH((step_tile_kernel<rows16, tiles8, warps, depth, kind>), grid, 32 * warps, bytes, cuda->stream,
-               *a);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda), (step_tile_kernel<rows16, tiles8, warps, depth, kind>), grid,
+                   32 * warps, bytes, cuda->stream, *a);
   CUDA_LAUNCHED(device, "step_tile");
   return SS_OK;
 }

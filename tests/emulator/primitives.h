@@ -131,7 +131,7 @@ static inline void emulated_launch_of(void (*kernel)(parameters...), const char 
                   [](const void *of) { std::apply(((const call *)of)->kernel, ((const call *)of)->values); },
                   &made, sizeof made);
 }
-#define GPU_LAUNCH_EARLY GPU_LAUNCH  // launches run one after another here
+#define GPU_LAUNCH_EARLY(early, ...) ((void)(early), GPU_LAUNCH(__VA_ARGS__))  // one after another here
 static inline void gpu_wait_previous(void) {}
 static inline void gpu_release_next(void) {}
 #define GPU_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \

@@ -198,7 +198,7 @@ enum { CHOSEN, PLAIN_LAUNCHES, FUSED, TILES, COMPOSED, N_WAY };
 static bool take_way(bench *b, int way, int64_t n) {
   static const step_shape composed = {0, 0, 0, 0, 0};
   static const step_tile_shape no_tile = {-1, 0, 0}, any_tile = {0, 0, 0};
-  if ((way == PLAIN_LAUNCHES && (cuda_of(b->device)->compute_capability < 90 || n > 64)) ||
+  if ((way == PLAIN_LAUNCHES && (!cuda_launches_early(cuda_of(b->device)) || n > 64)) ||
       (way == FUSED && (n <= 8 || n > 64)) || (way == TILES && n == 1))
     return false;
   for (int op = 0; op < N_OP; ++op) {
