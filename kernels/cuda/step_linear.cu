@@ -3,7 +3,6 @@
 
 // rows16, tiles8, blocks32: every kernel that there is.
 #define STEP_SHAPES(X) \
-  X(1, 1, 3)           \
   X(1, 2, 3)           \
   X(1, 4, 3)           \
   X(2, 2, 3)           \
@@ -20,8 +19,7 @@
 enum {
   ROWS_MOST = 64,   // more are left to cuBLASLt
   SPLITS_MOST = 8,  // blocks that share a tile's columns
-  // Tiles grow until there are at most so many blocks for 132 multiprocessors: up to 16 rows, and above.
-  BLOCKS_FEW_ROWS = 264,
+  // Above 16 rows, tiles grow until there are at most so many blocks for 132 multiprocessors.
   BLOCKS_MORE_ROWS = 144,
   SEVERAL_TILES = 8192  // features from which a block takes several tiles
 };
@@ -88,9 +86,7 @@ static bool serves(const cuda_device *cuda, step_kind kind, const step_arguments
 // they leave room for the next kernel's, whose weights then travel early; and a split of the columns costs its merge,
 // 2-3 us.
 static bool choose_few(const cuda_device *cuda, step_kind kind, const step_arguments *a, step_shape *shape) {
-  static const struct {
-    int32_t tiles8, blocks32;
-  } ways[] = {{4, 3}, {2, 3}, {1, 3}, {2, 8}, {2, 16}, {1, 12}};
+  static const struct { int32_t tiles8, blocks32; } ways[] = {{4, 3}, {2, 3}, {2, 8}, {2, 16}, {1, 12}};
   for (size_t i = 0; i < sizeof ways / sizeof *ways; ++i) {
     int32_t columns32 = STEP_WARPS * ways[i].blocks32;
     *shape = step_shape{1, ways[i].tiles8, ways[i].blocks32, 1, 1};

@@ -13,9 +13,7 @@
 #include "kernels/cuda/step_tile.h"
 
 // Blocks a multiprocessor that registers are left for: the next kernel's beside this one's.
-constexpr int step_tile_resident(int rows16, int tiles8, int warps) {
-  return warps == 4 ? 2 : rows16 * tiles8 <= 12 ? 2 : 1;
-}
+enum { STEP_TILE_RESIDENT = 2 };
 
 // This lane's part of a warp's piece whose rows start `rows` bytes behind `from`.
 template <int rows16>
@@ -32,8 +30,7 @@ __device__ __forceinline__ void step_tile_load_rows(uint32_t (*x)[2][4], const u
 }
 
 template <int rows16, int tiles8, int warps, int depth, step_kind kind>
-__global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8, warps))
-    step_tile_kernel(const step_arguments a) {
+__global__ void __launch_bounds__(32 * warps, STEP_TILE_RESIDENT) step_tile_kernel(const step_arguments a) {
   enum {
     THREADS = 32 * warps,
     ROWS = 16 * rows16,
@@ -85,8 +82,8 @@ __global__ void __launch_bounds__(32 * warps, step_tile_resident(rows16, tiles8,
       rows[m][half] = (uint32_t)row * (uint32_t)(2 * a.x_stride);
     }
 
-  // What follows reads weights alone before it waits, and may have them travel by now. Attention, which reads its plan too,
-  // follows the qkv product.
+  // What follows reads weights alone before it waits, and may have them travel by now. Attention, which follows the qkv
+  // product, reads its plan and old rows too.
   constexpr bool plans_follow = kind == STEP_KIND_QKV || kind == STEP_KIND_ROTARY;
   if (!plans_follow)
     gpu_release_next();
