@@ -8,8 +8,8 @@
 // on the batch as a whole: a long view among short ones becomes many items. A view that reads nothing is one item of no
 // rows.
 //
-// A *resident* plan is filled on the device, step by step, at addresses that stay (sequences.cu). A view's ranges then
-// have room of their own, and count visible rows from the view's first; items are the same, but for that and for the
+// A *resident* plan is filled on the device, step by step, at addresses that stay (sequences_advance.cu). A view's ranges
+// then have room of their own, and count visible rows from the view's first; items are the same, but for that and for the
 // index of a range.
 #ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_H
 #define SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_H

@@ -1,5 +1,5 @@
 // How the visible rows of a batch of views are cut into items: the arithmetic, for the plan that the host makes
-// (attention_decode_plan.c) and the one that a kernel makes (sequences.cu). attention_decode.h explains items.
+// (attention_decode_plan.c) and the one that a kernel makes (sequences_advance.cu). attention_decode.h explains items.
 #ifndef SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_ITEMS_H
 #define SELFSPAN_KERNELS_CUDA_ATTENTION_DECODE_ITEMS_H
 

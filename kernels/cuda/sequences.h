@@ -1,5 +1,5 @@
-// Sequences on the device (ss_sequence_ops of kernels.h): shared by sequences.cu, which starts, advances and plans them,
-// and sample.cu, which chooses their tokens.
+// Sequences on the device (ss_sequence_ops of kernels.h): shared by sequences.cu, which starts them and reads them,
+// sequences_advance.cu, which advances and plans them, and sample.cu, which chooses their tokens.
 #ifndef SELFSPAN_KERNELS_CUDA_SEQUENCES_H
 #define SELFSPAN_KERNELS_CUDA_SEQUENCES_H
 
