@@ -125,7 +125,9 @@ static ss_status parse_and_run(eval_options *options, int argc, char **argv, ss_
   const ss_command_line line =
       {"eval",
        "Measures accuracy, references, attended rows and speed of models on the same examples.\n"
-       "`selfspan eval score --help` explains the scoring of other systems' outputs.",
+       "`selfspan eval score --help` explains the scoring of other systems' outputs, `selfspan eval rouge "
+       "--help`\n"
+       "the scoring of summaries.",
        "selfspan eval --model FILE [--model FILE]... (--data FILE | --expressions FILE) [options]",
        table,
        groups,
@@ -142,6 +144,8 @@ static ss_status parse_and_run(eval_options *options, int argc, char **argv, ss_
 ss_status ss_command_eval(int argc, char **argv, ss_error *error) {
   if (argc > 1 && strcmp(argv[1], "score") == 0)
     return eval_score_command(argc - 1, argv + 1, error);
+  if (argc > 1 && strcmp(argv[1], "rouge") == 0)
+    return eval_rouge_command(argc - 1, argv + 1, error);
   eval_options *options = NULL;
   SS_TRY(ss_allocate(&options, 1, sizeof *options, "options", error));
   options->arm = "auto";

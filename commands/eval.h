@@ -57,9 +57,10 @@ typedef ss_status (*eval_subject)(void *user, const eval_request *request, eval_
 ss_status eval_all_models(const eval_options *options, ss_device *device, const eval_task *task,
                           eval_subject subject, void *user, eval_report *report, ss_error *error);
 
-// selfspan eval --data, --expressions, and `selfspan eval score`.
+// selfspan eval --data, --expressions, `selfspan eval score` and `selfspan eval rouge`.
 ss_status eval_store_command(const eval_options *options, ss_error *error);
 ss_status eval_expressions_command(const eval_options *options, ss_error *error);
 ss_status eval_score_command(int argc, char **argv, ss_error *error);
+ss_status eval_rouge_command(int argc, char **argv, ss_error *error);
 
 #endif
