@@ -186,19 +186,20 @@ static ss_status unite(rouge_scorer *scorer, const int32_t *columns, int64_t n_c
   const rouge_tokens *reference = &scorer->reference;
   bool one_block = n_column <= BLOCK;
   ss_status status = SS_OK;
-  for (int64_t j = 0; j < n_column; j++)
-    scorer->words[columns[j]].sentence = number;
   if (one_block)
     mark(scorer, columns, n_column);
+  for (int64_t j = 0; j < n_column && !one_block; j++)
+    scorer->words[columns[j]].sentence = number;
   for (int64_t s = 0; s < reference->n_sentence && status == SS_OK; s++) {
     // A row without a match is equal to the one above, and the walk back always goes up from it; columns without
     // one may not be left out, because the walk tells them apart.
     sentence_pair pair = {scorer->right,     columns, 0, n_column, (n_column + BLOCK - 1) / BLOCK,
                           scorer->positions, 0,       0, 0};
     for (int64_t i = reference->sentences[s]; i < reference->sentences[s + 1]; i++) {
-      if (scorer->words[reference->ids[i]].sentence != number)
+      int32_t id = reference->ids[i];
+      if (one_block ? scorer->masks[id] == 0 : scorer->words[id].sentence != number)
         continue;
-      scorer->right[pair.n_row] = reference->ids[i];
+      scorer->right[pair.n_row] = id;
       scorer->positions[pair.n_row++] = i;
     }
     if (pair.n_row > 0)

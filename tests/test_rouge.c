@@ -231,6 +231,36 @@ static void tokens_of_odd_bytes(void **state) {
     assert_true(empty.of[t].precision == 0 && empty.of[t].recall == 0 && empty.of[t].f == 0);
 }
 
+// More words than the table has room for at first, after an item whose words must be forgotten.
+static void many_words(void **state) {
+  (void)state;
+  enum { WORDS = 20000 };
+  ss_error error = {0};
+  rouge_scorer *scorer = NULL;
+  char *forward = malloc(WORDS * 8), *backward = malloc(WORDS * 8), *end = forward, *other_end = backward;
+  assert_true(forward != NULL && backward != NULL);
+  for (int k = 0; k < WORDS; k++) {
+    end += sprintf(end, "w%d ", k);
+    other_end += sprintf(other_end, "w%d ", 2 * (WORDS - 1 - k));  // half of them are in the other
+  }
+  rouge_text first = view("w1 w3 w5 w7 w9"), reference = view(backward);
+  rouge_item items[2] = {{view("w9 w7 w5 other words"), &first, 1}, {view(forward), &reference, 1}};
+  rouge_scores scores;
+  assert_ok(rouge_scorer_create(&scorer, false, &error));
+  for (int round = 0; round < 3; round++) {
+    assert_ok(rouge_score_item(scorer, &items[0], &scores, &error));
+    assert_near(scores.of[ROUGE_1].f, 0.6, 1e-12);
+    assert_ok(rouge_score_item(scorer, &items[1], &scores, &error));
+    assert_near(scores.of[ROUGE_1].f, 0.5, 1e-12);
+    assert_near(scores.of[ROUGE_2].f, 0, 0);
+    assert_near(scores.of[ROUGE_L].recall, 1.0 / WORDS, 1e-12);
+    assert_near(scores.of[ROUGE_LSUM].recall, 1.0 / WORDS, 1e-12);
+  }
+  rouge_scorer_free(scorer);
+  free(forward);
+  free(backward);
+}
+
 static void limits(void **state) {
   (void)state;
   ss_error error = {0};
@@ -387,12 +417,17 @@ static void files_are_refused(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] =
-      {cmocka_unit_test(golden_items),           cmocka_unit_test(golden_stems),
-       cmocka_unit_test(union_equals_tables),    cmocka_unit_test(long_lines_equal_tables),
-       cmocka_unit_test(tokens_of_odd_bytes),    cmocka_unit_test(limits),
-       cmocka_unit_test(threads_change_nothing), cmocka_unit_test(bootstrap_covers),
-       cmocka_unit_test(bootstrap_ends),         cmocka_unit_test(files_are_read),
-       cmocka_unit_test(files_are_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(golden_items),
+                                     cmocka_unit_test(golden_stems),
+                                     cmocka_unit_test(union_equals_tables),
+                                     cmocka_unit_test(long_lines_equal_tables),
+                                     cmocka_unit_test(tokens_of_odd_bytes),
+                                     cmocka_unit_test(many_words),
+                                     cmocka_unit_test(limits),
+                                     cmocka_unit_test(threads_change_nothing),
+                                     cmocka_unit_test(bootstrap_covers),
+                                     cmocka_unit_test(bootstrap_ends),
+                                     cmocka_unit_test(files_are_read),
+                                     cmocka_unit_test(files_are_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,12 +35,13 @@ PAIRS = [
     ("\u212aelvin \u212a \u0130stanbul \u0130\u0130 STRASSE", ["kelvin k i stanbul i i stra\u00dfe"]),
     ("caf\u00e9 na\u00efve \ufb01ne \u65e5\u672c \U0001f600 \u0661\u0662", ["caf na ve ne 12"]),
     ("2015 2015th 3.14 1,000 a1b2", ["2015 3 14 1 000 a1b2"]), ("foo_bar foo-bar don't", ["foo bar don t"]),
+    ("has gas", ["ha ga"]), ("a b c d", ["a", "a b x y z w"]), ("a b c d", ["a b x y z w", "a"]),
     ("w " * 70 + "end", ["w " * 65 + "\n" + "end w " * 80]),
 ]
 
 STEMS = """sky skies dying lying tying news innings inning outings cannings howe proceed exceed succeed flies dies cries
 ties spied died tied agreed feed bleed used using aged iced owing trekking revved happy enjoy enjoyed saying spy flying
-relational conditional rational valency hesitancy digitizer conformably nationally radically theology geology apology
+relational relationally conditional conditionally rational valency hesitancy digitizer conformably nationally radically theology geology apology
 hopefully carefully probably nobly vilely generalizations oscillators adoption motion nation oats trouble yyyed ayying
 controlling rolling falling hissing fizzed hopping filing failing sized xyyed a11ed replacement adjustment dependent
 electricity sensibility hopefulness callousness feudalism triplicate formative probate rate cease syzygy ings eeded
