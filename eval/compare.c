@@ -133,7 +133,13 @@ int32_t eval_group(const eval_task *task, const example *gold) {
 
 ss_status eval_compare(const example *gold, const eval_written *written, const eval_task *task,
                        eval_item *item, ss_error *error) {
-  eval_output output = {(const char *const *)written->steps, written->n_step, written->answer};
+  eval_output output = {.steps = (const char *const *)written->steps,
+                        .n_step = written->n_step,
+                        .answer = written->answer,
+                        .has_headers = written->has_headers,
+                        .headers = written->headers,
+                        .n_header = written->n_header,
+                        .references = written->references};
   eval_score score = {false, 0, 0, 0};
   SS_TRY(task->score(gold, &output, &score, error));
   snprintf(item->id, sizeof item->id, "%s", gold->id);

@@ -13,11 +13,6 @@
 #include "eval/task.h"
 #include "infer/decoder.h"
 
-// One header's references as written: unknown and duplicate ones included.
-typedef struct {
-  int64_t first, end;  // into eval_written.references
-} eval_header;
-
 // What a system wrote. Zero-initialise; reuse after eval_written_reset.
 typedef struct {
   char **steps;  // [n_step], each malloc'ed

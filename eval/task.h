@@ -8,11 +8,20 @@
 #include "common/error.h"
 #include "data/example.h"
 
-// A generated sequence as texts, task-free: what the decoder's layout cut.
+// One header's references as written: unknown and duplicate ones included.
+typedef struct {
+  int64_t first, end;  // into the list of references
+} eval_header;
+
+// A generated sequence as texts and references, task-free: what the decoder's layout cut.
 typedef struct {
   const char *const *steps;  // [n_step] body texts, special tokens left out
   int64_t n_step;
   const char *answer;  // NULL when none was written
+  bool has_headers;    // false: the output carries none (the dense arm), so nothing can be said of them
+  const eval_header *headers;  // [n_header], one a step, then the answer's
+  int64_t n_header;
+  const int32_t *references;  // indices of segments, as the headers name them
 } eval_output;
 
 typedef struct {

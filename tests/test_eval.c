@@ -317,7 +317,7 @@ static void malformed_items_are_counted(void **state) {
 
 static eval_score score_text(const eval_task *task, const example *gold, const char *answer) {
   ss_error error = {0};
-  eval_output output = {NULL, 0, answer};
+  eval_output output = {.answer = answer};
   eval_score score = {false, 0, 0, 0};
   assert_ok(task->score(gold, &output, &score, &error));
   return score;
