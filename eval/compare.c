@@ -1,5 +1,6 @@
 #include "eval/compare.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,12 +141,15 @@ ss_status eval_compare(const example *gold, const eval_written *written, const e
                         .headers = written->headers,
                         .n_header = written->n_header,
                         .references = written->references};
-  eval_score score = {false, 0, 0, 0};
+  eval_score score = {0};
+  for (int64_t k = 0; k < EVAL_MAX_METRIC; k++)
+    score.metrics[k] = NAN;
   SS_TRY(task->score(gold, &output, &score, error));
   snprintf(item->id, sizeof item->id, "%s", gold->id);
   item->group = eval_group(task, gold);
   item->correct = score.correct;
   item->score = score.score;
+  memcpy(item->metrics, score.metrics, sizeof item->metrics);
   item->steps_gold = score.steps_gold;
   item->steps_correct = score.steps_correct;
   item->steps_written = written->n_step;

@@ -19,9 +19,10 @@
 typedef struct {
   int64_t index;  // of the example in the store (or in the list of expressions)
   char id[64];
-  int32_t group;  // the task's group, 0..64
-  bool correct;   // answer exact match
-  double score;   // the task's own number
+  int32_t group;                    // the task's group, 0..64
+  bool correct;                     // answer exact match
+  double score;                     // the task's own number
+  double metrics[EVAL_MAX_METRIC];  // NaN: the item has no such number
   int64_t steps_gold, steps_written, steps_correct;
   int64_t references_gold, references_written, references_right;
   int64_t headers, headers_exact;  // 0 headers: the output carries none

@@ -58,4 +58,8 @@ static int32_t group(const example *gold) {
   return count;
 }
 
-const eval_task eval_task_arithmetic = {"arithmetic", score, group, "operators", "rounded"};
+const eval_task eval_task_arithmetic = {.name = "arithmetic",
+                                        .score = score,
+                                        .group = group,
+                                        .group_name = "operators",
+                                        .score_name = "rounded"};

@@ -57,4 +57,8 @@ static int32_t group(const example *gold) {
   return steps;
 }
 
-const eval_task eval_task_jsonl = {"jsonl", score, group, "steps", "score"};
+const eval_task eval_task_jsonl = {.name = "jsonl",
+                                   .score = score,
+                                   .group = group,
+                                   .group_name = "steps",
+                                   .score_name = "score"};
