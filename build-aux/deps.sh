@@ -22,6 +22,7 @@ package() {
   apt:GMP) echo libgmp-dev ;;
   apt:xxHash) echo libxxhash-dev ;;
   apt:jansson) echo libjansson-dev ;;
+  apt:PCRE2) echo libpcre2-dev ;;
   apt:cmocka) echo libcmocka-dev ;;
   apt:pkg-config) echo pkg-config ;;
   apt:python) echo python3 python3-venv ;;
@@ -33,6 +34,7 @@ package() {
   dnf:GMP) echo gmp-devel ;;
   dnf:xxHash) echo xxhash-devel ;;
   dnf:jansson) echo jansson-devel ;;
+  dnf:PCRE2) echo pcre2-devel ;;
   dnf:cmocka) echo libcmocka-devel ;;
   dnf:pkg-config) echo pkgconf-pkg-config ;;
   dnf:python) echo python3 ;;

@@ -20,8 +20,9 @@ try() {
   shift 2
   printf '#include <stddef.h>\n#include <stdint.h>\n#include <stdarg.h>\n#include <setjmp.h>\n#include <stdio.h>\n%s\nint main(void) { %s; return 0; }\n' \
     "${header:+#include <$header>}" "$call" >"$work/try.c"
+  # pcre2.h wants the width, other headers ignore it.
   # shellcheck disable=SC2086
-  $CC -std=c11 -D_DEFAULT_SOURCE $(printf '%s\n' "$@" | grep -v '^-l\|^-L\|^-Wl\|\.so$\|\.a$' | xargs) "$work/try.c" -o "$work/try" \
+  $CC -std=c11 -D_DEFAULT_SOURCE -DPCRE2_CODE_UNIT_WIDTH=8 $(printf '%s\n' "$@" | grep -v '^-l\|^-L\|^-Wl\|\.so$\|\.a$' | xargs) "$work/try.c" -o "$work/try" \
     $(printf '%s\n' "$@" | grep '^-l\|^-L\|^-Wl\|\.so$\|\.a$' | xargs) >"$work/log" 2>&1
 }
 
@@ -81,10 +82,11 @@ if command -v "${CC%% *}" >/dev/null && try "" "" ; then
   library GMP build gmp.h "mpq_t q; mpq_init(q)" "-lgmp" gmp
   library xxHash build xxhash.h "XXH3_128bits_digest(XXH3_createState())" "-lxxhash" libxxhash
   library jansson build jansson.h 'json_stringn("", 0)' "-ljansson" jansson
+  library PCRE2 build pcre2.h "pcre2_match_data_create(1, NULL)" "-lpcre2-8" libpcre2-8
   library cmocka test cmocka.h "cmocka_set_message_output(CM_OUTPUT_STDOUT)" "-lcmocka" cmocka
 else
   note ✗ compiler "$CC does not work"
-  missing=" compiler OpenMP OpenBLAS HDF5 libyaml GMP xxHash jansson"
+  missing=" compiler OpenMP OpenBLAS HDF5 libyaml GMP xxHash jansson PCRE2"
   missing_test=" cmocka"
 fi
 
