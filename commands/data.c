@@ -288,6 +288,19 @@ static const char examples[] =
     "  selfspan data jsonl --set jsonl.path=rows.jsonl --out runs/rows --set jsonl.on_error=skip\n"
     "  selfspan data arithmetic --help    (the task's keys)\n";
 
+// What --help says first: every task with what it writes.
+static ss_status describe(char **out, ss_error *error) {
+  SS_TRY(ss_format(out, error, "Writes a span-annotated dataset. Tasks:"));
+  for (const data_task *const *task = data_tasks; *task != NULL; task++) {
+    char *longer = NULL;
+    ss_status status = ss_format(&longer, error, "%s\n  %-12s%s", *out, (*task)->name, (*task)->summary);
+    free(*out);
+    *out = longer;
+    SS_TRY(status);
+  }
+  return SS_OK;
+}
+
 ss_status ss_command_data(int argc, char **argv, ss_error *error) {
   data_options options;
   memset(&options, 0, sizeof options);
@@ -319,21 +332,24 @@ ss_status ss_command_data(int argc, char **argv, ss_error *error) {
        {"json", SS_OPTION_FLAG, &options.json, NULL, "print the card as JSON"},
        {"quiet", SS_OPTION_FLAG, &options.quiet, NULL, "no progress, no summary"},
        {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
-  const ss_command_line line =
-      {"data",
-       "Writes a span-annotated dataset. Tasks: arithmetic (generated), jsonl (imported).",
-       "selfspan data TASK [--config FILE] [--set KEY=VALUE]... --out DIR [options]",
-       table,
-       groups,
-       examples};
+  char *description = NULL;
+  ss_status status = describe(&description, error);
+  const ss_command_line line = {"data",
+                                description,
+                                "selfspan data TASK [--config FILE] [--set KEY=VALUE]... --out DIR [options]",
+                                table,
+                                groups,
+                                examples};
   bool help = false;
-  ss_status status = ss_cli_parse(&line, argc, argv, NULL, &help, error);
+  if (status == SS_OK)
+    status = ss_cli_parse(&line, argc, argv, NULL, &help, error);
   if (status == SS_OK && !help && task == NULL)
     status = ss_fail(error, SS_ERROR_USAGE,
                      "data: expected a task first: selfspan data TASK --out DIR (see --help)");
   if (status == SS_OK && !help)
     status = run_command(&options, task, groups, &config, task_config, error);
   ss_string_list_free(&options.assignments);
+  free(description);
   free(task_config);
   return status;
 }

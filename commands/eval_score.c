@@ -60,7 +60,7 @@ ss_status eval_score_command(int argc, char **argv, ss_error *error) {
        {"predictions", SS_OPTION_STRING, &options.predictions, "FILE",
         "JSONL, one prediction a line, matched by id"},
        {"task", SS_OPTION_STRING, &options.task, "NAME",
-        "scorer: arithmetic or jsonl (default: the dataset's)"},
+        "scorer: a task's name (default: the dataset's task)"},
        {"operators", SS_OPTION_STRING, &options.operators, "LOW-HIGH", "only examples of this group"},
        {"label", SS_OPTION_STRING, &options.label, "NAME", "name in the table"},
        {"out", SS_OPTION_STRING, &options.out, "DIR", "leave summary.json and results.h5 there"},

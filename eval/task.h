@@ -69,6 +69,4 @@ typedef struct eval_task {
 extern const eval_task *const eval_tasks[];
 const eval_task *eval_task_find(const char *name, ss_error *error);  // an error names the known ones
 
-extern const eval_task eval_task_arithmetic, eval_task_jsonl;
-
 #endif

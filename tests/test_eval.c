@@ -7,6 +7,7 @@
 #include "eval/intervals.h"
 #include "eval/items.h"
 #include "eval/results.h"
+#include "eval/tasks/registry.h"
 
 #define N_ANCHOR 16
 #define MAX_ROWS 128
@@ -318,7 +319,7 @@ static void malformed_items_are_counted(void **state) {
 static eval_score score_text(const eval_task *task, const example *gold, const char *answer) {
   ss_error error = {0};
   eval_output output = {.answer = answer};
-  eval_score score = {false, 0, 0, 0};
+  eval_score score = {.correct = false};
   assert_ok(task->score(gold, &output, &score, &error));
   return score;
 }

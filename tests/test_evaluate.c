@@ -8,6 +8,7 @@
 #include "eval/items.h"
 #include "eval/results.h"
 #include "eval/score_file.h"
+#include "eval/tasks/registry.h"
 
 #define N_ANCHOR 32
 #define N_POSITIONS 256

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "eval/decimal.h"
-#include "eval/task.h"
+#include "eval/tasks/registry.h"
 
 #define ROUNDED_DECIMALS 2
 

@@ -3,7 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "eval/task.h"
+#include "eval/tasks/registry.h"
 
 // Equal but for the amount and kind of white space between words, and at the ends.
 static bool same_words(const char *a, int64_t n_a, const char *b, int64_t n_b) {

@@ -1,7 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "eval/task.h"
+#include "eval/tasks/registry.h"
 
 const eval_task *const eval_tasks[] = {&eval_task_arithmetic, &eval_task_jsonl, NULL};
 
