@@ -23,6 +23,7 @@ package() {
   apt:xxHash) echo libxxhash-dev ;;
   apt:jansson) echo libjansson-dev ;;
   apt:PCRE2) echo libpcre2-dev ;;
+  apt:ICU) echo libicu-dev ;;
   apt:cmocka) echo libcmocka-dev ;;
   apt:pkg-config) echo pkg-config ;;
   apt:python) echo python3 python3-venv ;;
@@ -35,11 +36,13 @@ package() {
   dnf:xxHash) echo xxhash-devel ;;
   dnf:jansson) echo jansson-devel ;;
   dnf:PCRE2) echo pcre2-devel ;;
+  dnf:ICU) echo libicu-devel ;;
   dnf:cmocka) echo libcmocka-devel ;;
   dnf:pkg-config) echo pkgconf-pkg-config ;;
   dnf:python) echo python3 ;;
   pacman:compiler | pacman:OpenMP) echo base-devel ;;
   brew:compiler) echo gcc ;;
+  brew:ICU) echo icu4c ;;
   brew:OpenMP) echo libomp ;;
   *:pkg-config) echo pkgconf ;;
   *:python) echo python ;;
