@@ -22,6 +22,7 @@ package() {
   apt:GMP) echo libgmp-dev ;;
   apt:xxHash) echo libxxhash-dev ;;
   apt:jansson) echo libjansson-dev ;;
+  apt:zlib) echo zlib1g-dev ;;
   apt:PCRE2) echo libpcre2-dev ;;
   apt:ICU) echo libicu-dev ;;
   apt:cmocka) echo libcmocka-dev ;;
@@ -35,6 +36,7 @@ package() {
   dnf:GMP) echo gmp-devel ;;
   dnf:xxHash) echo xxhash-devel ;;
   dnf:jansson) echo jansson-devel ;;
+  dnf:zlib) echo zlib-devel ;;
   dnf:PCRE2) echo pcre2-devel ;;
   dnf:ICU) echo libicu-devel ;;
   dnf:cmocka) echo libcmocka-devel ;;

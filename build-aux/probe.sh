@@ -82,12 +82,13 @@ if command -v "${CC%% *}" >/dev/null && try "" "" ; then
   library GMP build gmp.h "mpq_t q; mpq_init(q)" "-lgmp" gmp
   library xxHash build xxhash.h "XXH3_128bits_digest(XXH3_createState())" "-lxxhash" libxxhash
   library jansson build jansson.h 'json_stringn("", 0)' "-ljansson" jansson
+  library zlib build zlib.h "zlibVersion()" "-lz" zlib
   library PCRE2 build pcre2.h "pcre2_match_data_create(1, NULL)" "-lpcre2-8" libpcre2-8
   library ICU build unicode/ubrk.h 'UErrorCode e = U_ZERO_ERROR; ubrk_open(UBRK_SENTENCE, "en", NULL, 0, &e)' "-licuuc -licudata" icu-uc
   library cmocka test cmocka.h "cmocka_set_message_output(CM_OUTPUT_STDOUT)" "-lcmocka" cmocka
 else
   note ✗ compiler "$CC does not work"
-  missing=" compiler OpenMP OpenBLAS HDF5 libyaml GMP xxHash jansson PCRE2 ICU"
+  missing=" compiler OpenMP OpenBLAS HDF5 libyaml GMP xxHash jansson zlib PCRE2 ICU"
   missing_test=" cmocka"
 fi
 
