@@ -77,24 +77,8 @@ static bool serves(const cuda_device *cuda, step_kind kind, const step_arguments
          (int64_t)s->warps * region_bytes(a, s) <= shared_most(cuda);
 }
 
-// Estimated clocks: rows and weights from the L2 cache (48 bytes a clock for one multiprocessor, 28 each for all),
-// products (1,340 multiply-adds a clock), the warps' sums through shared memory. Weights count half: they travel while the
-// kernel before runs, unless there is no room for two blocks.
-static double clocks_of(const cuda_device *cuda, step_kind kind, const step_arguments *a,
-                        const step_tile_shape *s) {
-  double rows = 16 * s->rows16, features = 8 * s->tiles8, I = 32.0 * a->n_block32;
-  int64_t blocks = count_tiles(kind, a, s) * cuda_ceil_divide(a->n, 16 * s->rows16);
-  int64_t n = cuda->n_multiprocessor, share = cuda_ceil_divide(blocks, n);
-  int64_t bytes = (int64_t)s->warps * region_bytes(a, s);
-  bool two = 2 * (bytes + 1024) <= shared_most(cuda) + 1024;
-  double x = rows * I * 2, weights = features * I * 2, all = (double)blocks / (double)(28 * n);
-  double per_share = (double)share / 48 > all ? (double)share / 48 : all;  // clocks a byte of a block
-  double fetch = x * per_share, multiply = (double)share * rows * features * I / 1340;
-  return (fetch > multiply ? fetch : multiply) + weights * per_share * (two ? 0.5 : 1) +
-         (double)share * rows * features * s->warps / 16 +
-         800.0 * (double)cuda_ceil_divide(share, two ? 2 : 1);
-}
-
+// The least tile whose blocks are at most 2.25 a multiprocessor: smaller ones read the rows once more from the L2 cache,
+// larger ones leave multiprocessors idle. (2, 3) does not cut heads evenly, as rotary needs.
 extern "C" bool step_tile_choose(const cuda_device *cuda, step_kind kind, const step_arguments *a,
                                  step_tile_shape *shape) {
   const step_tile_shape *forced = cuda->step_tile_forced;
@@ -105,15 +89,17 @@ extern "C" bool step_tile_choose(const cuda_device *cuda, step_kind kind, const 
   if (forced ? forced->rows16 < 0
              : cuda->step_forced || a->n < ROWS_LEAST || a->n > ROWS_MOST || a->n_feature > FEATURES_MOST)
     return false;
-  double best = 0;
-  for (int i = 0; i < N_SHAPE; ++i) {
-    if (!serves(cuda, kind, a, &shapes[i]))
+  static const step_tile_shape ways[] = {{2, 3, 8}, {2, 4, 4}, {4, 4, 4}, {4, 8, 4}};
+  bool found = false;
+  for (size_t i = 0; i < sizeof ways / sizeof *ways; ++i) {
+    int64_t blocks = count_tiles(kind, a, &ways[i]) * cuda_ceil_divide(a->n, 16 * ways[i].rows16);
+    if (!serves(cuda, kind, a, &ways[i]))
       continue;
-    double clocks = clocks_of(cuda, kind, a, &shapes[i]);
-    if (best == 0 || clocks < best)
-      best = clocks, *shape = shapes[i];
+    found = true, *shape = ways[i];
+    if (4 * blocks <= 9 * (int64_t)cuda->n_multiprocessor)
+      break;
   }
-  return best > 0;
+  return found;
 }
 
 // --- launches ---

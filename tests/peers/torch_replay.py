@@ -7,7 +7,8 @@ FlashAttention-2 with the rows used, FlexAttention over blocks. On the CPU (to t
 usage: torch_replay.py LENGTHS.json N_LAYER N_EMBD N_HEAD VOCAB BATCH THREADS [cuda|cpu]
 LENGTHS.json: {"prompt": [tokens, ...], "generated": [tokens, ...]}, a number a stream. Decodes all of them, or stops after
 REPLAY_SECONDS (0: no limit): slots are then fuller than to the end, where they run empty, so that the report has no examples
-a second, only tokens a second and how full the slots were. Prints one JSON object on its last line.
+a second, only tokens a second and how full the slots were. REPLAY_ATTENTION: only ways of attention whose name contains this
+("SDPA": a static cache under a mask, as generation loops usually have it). Prints one JSON object on its last line.
 """
 import json
 import os
@@ -105,6 +106,7 @@ ways = [("FlashAttention-2, rows used", flash, any_backend), ("SDPA cuDNN, mask"
         ("SDPA math, mask", masked, [SDPBackend.MATH])]
 if not cuda:
     ways = ways[3:]
+ways = [way for way in ways if os.environ.get("REPLAY_ATTENTION", "") in way[0]]
 
 
 def time_attention(way, backends, q, k, v, place, reference):
