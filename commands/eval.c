@@ -38,7 +38,7 @@ static ss_status evaluate_on_store(void *user, const eval_request *request, eval
 ss_status eval_store_command(const eval_options *options, ss_error *error) {
   store *data = NULL;
   ss_device *device = NULL;
-  eval_report report = {0};
+  eval_report report = {.against = options->against};
   ss_status status = store_open(&data, options->data, true, error);
   const eval_task *task = status == SS_OK ? eval_task_find(store_task(data), error) : NULL;
   if (status == SS_OK && task == NULL)
@@ -46,10 +46,16 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
   if (status == SS_OK)
     status = device_options_open(&device, &options->device, error);
   size_t said = status == SS_OK && !options->quiet ? device_say(device) : 0;
+  if (status == SS_OK && options->out != NULL)
+    status = eval_report_folder(options->out, options->force, error);
+  if (status == SS_OK)
+    status = eval_all_baselines(options, task, data, &report, error);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_on_store, data, &report, error);
   if (said > 0)
     device_say_more(device, said);
+  if (status == SS_OK && options->samples > 0)
+    status = eval_write_samples(options->out, data, &report, error);
   if (status == SS_OK) {
     json_t *head = json_pack("{s:s, s:s, s:s, s:s}", "data", options->data, "task", store_task(data), "split",
                              store_split(data), "device", device->description);
@@ -70,6 +76,8 @@ static const char examples[] =
     "      --model runs/span/model.h5 --data data/test.h5 --operators 4-8 --out runs/eval\n"
     "  selfspan eval --model runs/span/model.h5 --data data/test.h5 --controls oracle,recency,random,window\n"
     "  selfspan eval --model runs/span/model.h5 --data data/test.h5 --device cuda --ceiling\n"
+    "  selfspan eval --model runs/dense/model.h5 --model runs/span/model.h5 --data news/test.h5 \\\n"
+    "      --baselines lead3,oracle --out runs/eval --samples 10\n"
     "  selfspan eval --model runs/span/model.h5 --expressions expressions.txt --set "
     "arithmetic.division_decimals=10\n"
     "  selfspan eval score --data data/test.h5 --predictions answers.jsonl\n";
@@ -78,7 +86,7 @@ static ss_status resolve(eval_options *options, const ss_key_group *groups, ss_e
   SS_TRY(ss_cli_config(groups, NULL, &options->assignments, error));
   if (options->constrain)
     options->decode.constrain = true;
-  if (options->models.count == 0)
+  if (options->models.count == 0 && options->baselines == NULL)
     return ss_fail(error, SS_ERROR_USAGE,
                    "--model is missing: the file of a trained model, e.g. RUN/model.h5");
   if ((options->data == NULL) == (options->expressions == NULL))
@@ -86,6 +94,12 @@ static ss_status resolve(eval_options *options, const ss_key_group *groups, ss_e
                    "give either --data (a dataset) or --expressions (a list, one a line)");
   if (options->items < 0)
     return ss_fail(error, SS_ERROR_USAGE, "--items: %lld is negative", (long long)options->items);
+  if (options->samples < 0)
+    return ss_fail(error, SS_ERROR_USAGE, "--samples: %lld is negative", (long long)options->samples);
+  if (options->samples > 0 && (options->out == NULL || options->data == NULL))
+    return ss_fail(error, SS_ERROR_USAGE, "--samples needs --out, the folder to leave them in, and --data");
+  if (options->baselines != NULL && options->data == NULL)
+    return ss_fail(error, SS_ERROR_USAGE, "--baselines needs --data");
   SS_TRY(device_options_check(&options->device, error));
   return eval_parse_operators(options->operators, &options->group_low, &options->group_high, error);
 }
@@ -106,10 +120,16 @@ static ss_status parse_and_run(eval_options *options, int argc, char **argv, ss_
       {"arm", SS_OPTION_STRING, &options->arm, "ARM", "auto (the model's), dense, annotated or span"},
       {"controls", SS_OPTION_STRING, &options->controls, "LIST",
        "also run span models with oracle,recency,random,window"},
+      {"baselines", SS_OPTION_STRING, &options->baselines, "LIST",
+       "also score extracts of the task, as cnndm's lead3,oracle"},
+      {"against", SS_OPTION_STRING, &options->against, "ARM",
+       "compare the task's metrics item by item with this arm (default: dense)"},
       {"constrain", SS_OPTION_FLAG, &options->constrain, NULL, "forbid malformed headers (decode.constrain)"},
       {"random-anchors", SS_OPTION_FLAG, &options->random_anchors, NULL,
        "count anchor ids from a random offset instead of 0"},
       {"items", SS_OPTION_INT, &options->items, "N", "at most so many examples (0: all)"},
+      {"samples", SS_OPTION_INT, &options->samples, "N",
+       "leave what all arms wrote for the first N examples in OUT/samples.txt"},
       {"operators", SS_OPTION_STRING, &options->operators, "LOW-HIGH",
        "only examples of this group (arithmetic: number of operators)"},
       {"ceiling", SS_OPTION_FLAG, &options->ceiling, NULL,

@@ -11,6 +11,7 @@
 #include "data/span_keys.h"
 #include "data/tasks/arithmetic.h"
 #include "eval/evaluate.h"
+#include "eval/items.h"
 #include "infer/decoder.h"
 #include "kernels/kernels.h"
 
@@ -18,7 +19,8 @@ typedef struct {
   ss_string_list models, labels, assignments;
   const char *data, *expressions;  // one of them
   const char *arm, *controls, *operators, *out;
-  int64_t items;
+  const char *baselines, *against;  // may be NULL
+  int64_t items, samples;
   device_options device;
   bool constrain, random_anchors, ceiling, force, json, quiet;
   // resolved from the above
@@ -36,7 +38,8 @@ typedef struct {
   eval_result *results;
   json_t **extras;
   int64_t count, capacity, extra_capacity;
-  json_t *notes;  // list of sentences
+  json_t *notes;        // list of sentences
+  const char *against;  // the arm that metrics are compared with (eval/metrics.h); may be NULL
 } eval_report;
 
 // Makes the folder that takes the report. One that has an evaluation already is refused without `force`.
@@ -44,7 +47,7 @@ ss_status eval_report_folder(const char *out, bool force, ss_error *error);
 
 // A zeroed result and an empty extra at the report's end; valid until the next call.
 ss_status eval_report_add(eval_report *report, eval_result **result, json_t **extra, ss_error *error);
-// Adds the comparison's sentences, prints tables (or JSON), writes OUT/summary.json and OUT/results.h5 when
+// Measures the task's metrics, adds the comparison's sentences, prints tables (or JSON), writes OUT/summary.json and OUT/results.h5 when
 // `out` is a folder. `head` becomes the start of the summary; it is the caller's.
 ss_status eval_report_finish(eval_report *report, const json_t *head, const char *out, bool as_json,
                              ss_error *error);
@@ -53,9 +56,19 @@ void eval_report_free(eval_report *report);
 // Evaluates one arm of one model: the request is complete, `extra` takes what is special to the source.
 typedef ss_status (*eval_subject)(void *user, const eval_request *request, eval_result *result, json_t *extra,
                                   ss_error *error);
-// Opens every model of the options and calls `subject` for its arm and then for each control (span arms only).
+// Opens every model of the options, of which there may be none, and calls `subject` for its arm and then for each control (span arms only).
 ss_status eval_all_models(const eval_options *options, ss_device *device, const eval_task *task,
                           eval_subject subject, void *user, eval_report *report, ss_error *error);
+
+// Scores the extracts of the options, a result each.
+ss_status eval_all_baselines(const eval_options *options, const eval_task *task, store *data,
+                             eval_report *report, ss_error *error);
+
+// Leaves what every result wrote for its first examples in OUT/samples.txt (eval/samples.h).
+ss_status eval_write_samples(const char *out, store *data, const eval_report *report, ss_error *error);
+
+// Opens OUT/items-LABEL.jsonl.
+ss_status eval_open_items(const char *out, const char *label, eval_items_file *items, ss_error *error);
 
 // selfspan eval --data, --expressions, `selfspan eval score` and `selfspan eval rouge`.
 ss_status eval_store_command(const eval_options *options, ss_error *error);

@@ -92,6 +92,8 @@ ss_status eval_expressions_command(const eval_options *options, ss_error *error)
   const eval_task *task = eval_task_find("arithmetic", error);
   ss_status status = task == NULL ? SS_ERROR_INTERNAL : device_options_open(&device, &options->device, error);
   size_t said = status == SS_OK && !options->quiet ? device_say(device) : 0;
+  if (status == SS_OK && options->out != NULL)
+    status = eval_report_folder(options->out, options->force, error);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_list, &run, &report, error);
   if (said > 0)

@@ -125,11 +125,10 @@ typedef struct {
   bench_ceiling rates;  // zeros unless wanted
 } model_run;
 
-static ss_status open_items(const eval_options *options, const char *label, eval_items_file *items,
-                            ss_error *error) {
+ss_status eval_open_items(const char *out, const char *label, eval_items_file *items, ss_error *error) {
   char name[64], *path = NULL;
   eval_file_label(label, name, sizeof name);
-  SS_TRY(ss_format(&path, error, "%s/items-%s.jsonl", options->out, name));
+  SS_TRY(ss_format(&path, error, "%s/items-%s.jsonl", out, name));
   ss_status status = eval_items_open(items, path, error);
   free(path);
   return status;
@@ -151,11 +150,12 @@ static ss_status run_once(const model_run *run, const model_file *file, arm arm,
                           .group_high = options->group_high,
                           .random_anchor_offset = options->random_anchors,
                           .keep_items = options->out != NULL,
+                          .n_sample = options->samples,
                           .quiet = options->quiet || options->json};
   if (control != DECODE_SELF)
     request.decode.control = control;
   if (options->out != NULL)
-    SS_TRY(open_items(options, label, &items, error));
+    SS_TRY(eval_open_items(options->out, label, &items, error));
   request.items = items.file;
   eval_result *result = NULL;
   json_t *extra = NULL;
@@ -199,8 +199,6 @@ ss_status eval_all_models(const eval_options *options, ss_device *device, const 
   bool wanted[N_CONTROL] = {false};
   SS_TRY(parse_controls(options->controls, wanted, error));
   SS_TRY(check_labels(options, error));
-  if (options->out != NULL)
-    SS_TRY(eval_report_folder(options->out, options->force, error));
   model_run run = {options, task, subject, user, report, {0, 0}};
   if (options->ceiling)
     SS_TRY(bench_measure_ceiling(device, &run.rates, error));

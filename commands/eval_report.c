@@ -6,6 +6,7 @@
 #include "commands/eval.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "eval/metrics.h"
 #include "eval/results.h"
 
 ss_status eval_report_folder(const char *out, bool force, ss_error *error) {
@@ -76,6 +77,9 @@ static ss_status write_files(const eval_report *report, const json_t *summary, c
 }
 
 static ss_status print_text(const eval_report *report, ss_error *error) {
+  SS_TRY(eval_print_metrics(report->results, (int)report->count, stdout, error));
+  if (report->results[0].task != NULL && report->results[0].task->n_metric > 0)
+    printf("\n");
   SS_TRY(eval_print_arms(report->results, (int)report->count, stdout, error));
   SS_TRY(eval_print_groups(report->results, (int)report->count, stdout, error));
   size_t k;
@@ -90,6 +94,7 @@ ss_status eval_report_finish(eval_report *report, const json_t *head, const char
                              ss_error *error) {
   if (report->notes == NULL)
     report->notes = json_array();
+  SS_TRY(eval_measure(report->results, (int)report->count, report->against, error));
   json_t *sentences = eval_explain(report->results, (int)report->count);
   json_array_extend(report->notes, sentences);
   json_decref(sentences);

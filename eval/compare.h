@@ -1,5 +1,4 @@
-// A written derivation against gold: step texts, answer, and what the headers reference. The texts come from a
-// decoded sequence, cut by its layout, or from another system's file; both are compared here.
+// A written derivation against gold: step texts, answer, and what the headers reference.
 #ifndef SELFSPAN_EVAL_COMPARE_H
 #define SELFSPAN_EVAL_COMPARE_H
 
@@ -8,38 +7,9 @@
 
 #include "common/error.h"
 #include "data/example.h"
-#include "data/vocabulary.h"
 #include "eval/evaluate.h"
 #include "eval/task.h"
-#include "infer/decoder.h"
-
-// What a system wrote. Zero-initialise; reuse after eval_written_reset.
-typedef struct {
-  char **steps;  // [n_step], each malloc'ed
-  int64_t n_step, step_capacity;
-  char *answer;  // malloc'ed; NULL when none was written
-  bool has_headers;
-  eval_header *headers;  // [n_header], one a step, then the answer's
-  int64_t n_header, header_capacity;
-  int32_t *references;  // indices of segments
-  int64_t n_reference, reference_capacity;
-} eval_written;
-
-void eval_written_reset(eval_written *written);
-void eval_written_free(eval_written *written);
-
-// Appends a copy of a step's text.
-ss_status eval_written_step(eval_written *written, const char *text, ss_error *error);
-// Replaces the answer by a copy of `text`.
-ss_status eval_written_answer(eval_written *written, const char *text, ss_error *error);
-// Starts the next header; references follow.
-ss_status eval_written_header(eval_written *written, ss_error *error);
-ss_status eval_written_reference(eval_written *written, int32_t segment, ss_error *error);
-
-// Cuts a decoded sequence: the bodies of the generated segments, special tokens left out, and the anchors that
-// their headers name, as segment indices. An answer counts only when <eos> ended it: a cut-off "1" of "12" is none.
-ss_status eval_written_cut(eval_written *written, const decode_result *result, const vocabulary *vocabulary,
-                           int32_t anchor_offset, bool has_headers, ss_error *error);
+#include "eval/written.h"
 
 // The group that an item is selected and tabulated by: the task's, with everything beyond the last group in it.
 int32_t eval_group(const eval_task *task, const example *gold);

@@ -55,10 +55,54 @@ void eval_result_add(eval_result *result, const eval_item *item) {
   add_item(&result->groups[item->group], item);
 }
 
+ss_status eval_result_keep(eval_result *result, const eval_item *item, ss_error *error) {
+  SS_TRY(ss_grow(&result->items, &result->item_capacity, result->n_item + 1, sizeof *item, "items", error));
+  result->items[result->n_item++] = *item;
+  return SS_OK;
+}
+
+ss_status eval_result_sample(eval_result *result, int64_t index, eval_written *written, ss_error *error) {
+  SS_TRY(ss_grow(&result->samples, &result->sample_capacity, result->n_sample + 1, sizeof *result->samples,
+                 "samples", error));
+  result->samples[result->n_sample++] = (eval_sample){index, *written};
+  memset(written, 0, sizeof *written);
+  return SS_OK;
+}
+
+static int by_index(const void *a, const void *b) {
+  int64_t x = ((const eval_item *)a)->index, y = ((const eval_item *)b)->index;
+  return (x > y) - (x < y);
+}
+
+static int by_sample_index(const void *a, const void *b) {
+  int64_t x = ((const eval_sample *)a)->index, y = ((const eval_sample *)b)->index;
+  return (x > y) - (x < y);
+}
+
+void eval_result_settle(eval_result *result) {
+  if (result->n_sample > 1)
+    qsort(result->samples, (size_t)result->n_sample, sizeof *result->samples, by_sample_index);
+  if (result->n_item == 0 || result->n_item != result->all.items)
+    return;
+  qsort(result->items, (size_t)result->n_item, sizeof *result->items, by_index);
+  result->all.score_sum = 0;
+  for (int g = 0; g < EVAL_N_GROUP; g++)
+    result->groups[g].score_sum = 0;
+  for (int64_t i = 0; i < result->n_item; i++) {
+    result->all.score_sum += result->items[i].score;
+    result->groups[result->items[i].group].score_sum += result->items[i].score;
+  }
+}
+
 void eval_result_free(eval_result *result) {
   free(result->items);
   result->items = NULL;
   result->n_item = result->item_capacity = 0;
+  for (int64_t k = 0; k < result->n_sample; k++)
+    eval_written_free(&result->samples[k].written);
+  free(result->samples);
+  result->samples = NULL;
+  result->n_sample = result->sample_capacity = 0;
 }
 
 // --- the sequences under way ---
@@ -175,30 +219,29 @@ static ss_status take_result(void *user, const decode_result *result, ss_error *
   SS_TRY(eval_compare(&slot->gold, &run->written, request->task, &item, error));
   eval_result *total = run->result;
   eval_result_add(total, &item);
-  if (request->keep_items) {
-    SS_TRY(ss_grow(&total->items, &total->item_capacity, total->n_item + 1, sizeof item, "items", error));
-    total->items[total->n_item++] = item;
-  }
+  if (request->keep_items || request->task->n_metric > 0)
+    SS_TRY(eval_result_keep(total, &item, error));
   if (request->items != NULL) {
     char *line = NULL;
-    SS_TRY(eval_item_line(&line, &item, &slot->gold, result, &run->written, request->vocabulary, error));
+    SS_TRY(eval_item_line(&line, &item, request->task, &slot->gold, result, &run->written,
+                          request->vocabulary, error));
     SS_TRY(eval_item_queue_put(&run->queue, slot->order, line, error));
   }
+  if (slot->order < request->n_sample)
+    SS_TRY(eval_result_sample(total, slot->index, &run->written, error));
   slot->busy = false;
   run->n_finished++;
   char note[48];
-  snprintf(note, sizeof note, "accuracy %.1f%%",
-           100.0 * (double)total->all.correct / (double)total->all.items);
+  double items = (double)total->all.items;
+  if (request->task->open_ended)
+    snprintf(note, sizeof note, "%s %.4f", request->task->score_name, total->all.score_sum / items);
+  else
+    snprintf(note, sizeof note, "accuracy %.1f%%", 100.0 * (double)total->all.correct / items);
   ss_progress_update(&run->progress, run->n_finished, note);
   return SS_OK;
 }
 
 // --- running ---
-
-static int by_index(const void *a, const void *b) {
-  int64_t x = ((const eval_item *)a)->index, y = ((const eval_item *)b)->index;
-  return (x > y) - (x < y);
-}
 
 static ss_status run_decoder(evaluation *run, ss_error *error) {
   const eval_request *request = run->request;
@@ -218,6 +261,7 @@ ss_status evaluate_examples(const eval_request *request, eval_source source, voi
   snprintf(result->label, sizeof result->label, "%s", request->label);
   result->arm = request->arm;
   result->control = request->decode.control;
+  result->task = request->task;
   result->group_name = request->task->group_name;
   result->score_name = request->task->score_name;
   result->decoded = true;
@@ -227,8 +271,8 @@ ss_status evaluate_examples(const eval_request *request, eval_source source, voi
   ss_status status = run_decoder(&run, error);
   if (status == SS_OK)
     ss_progress_finish(&run.progress, run.n_finished, NULL);
-  if (status == SS_OK && result->n_item > 1)
-    qsort(result->items, (size_t)result->n_item, sizeof *result->items, by_index);
+  if (status == SS_OK)
+    eval_result_settle(result);
   for (int64_t k = 0; k < run.n_pool; k++) {
     example_free(&run.pool[k]->gold);
     rendering_free(&run.pool[k]->annotated);

@@ -10,7 +10,9 @@
 #include "common/error.h"
 #include "data/render.h"
 #include "data/store.h"
+#include "eval/bootstrap.h"
 #include "eval/task.h"
+#include "eval/written.h"
 #include "infer/decoder.h"
 
 #define EVAL_N_GROUP 65  // groups 0..64
@@ -47,12 +49,25 @@ typedef struct {
   span_malformed malformed;
 } eval_counts;
 
+// A metric over the items that have it; no items: NaN.
+typedef struct {
+  bootstrap_interval interval;
+  int64_t items;
+} eval_metric_mean;
+
+// A written text that was kept, to be read beside others.
+typedef struct {
+  int64_t index;  // of the example
+  eval_written written;
+} eval_sample;
+
 typedef struct {
   char label[32];  // "base", "dense", "annotated", "span", "span/oracle", ...
   arm arm;
   int control;  // decode_control
   eval_counts all;
   eval_counts groups[EVAL_N_GROUP];  // by the task's group (arithmetic: number of operators)
+  const eval_task *task;             // NULL: a task without metrics
   const char *group_name;            // heading of the groups ("operators")
   const char *score_name;            // what the task's own number says ("rounded")
   bool decoded;  // speed and rows were measured (false: another system's output was scored)
@@ -61,12 +76,29 @@ typedef struct {
   char decoder[256];                   // decoder_description
   double ceiling_examples_per_second;  // what the device could reach on the same work; 0 when not measured
   double train_seconds;                // of the checkpoint; 0 when unknown
-  eval_item *items;                    // every item, by index; NULL unless keep_items
+  eval_item *items;                    // every item, by index; NULL unless keep_items or the task has metrics
   int64_t n_item, item_capacity;
+  eval_sample *samples;  // what was written for the first items, by index
+  int64_t n_sample, sample_capacity;
+  // What eval_measure (eval/metrics.h) finds.
+  eval_metric_mean metrics[EVAL_MAX_METRIC];
+  char against[32];                               // the arm that this one is compared with; empty: none
+  eval_metric_mean differences[EVAL_MAX_METRIC];  // this arm's less that arm's, item by item
+  double rows_ratio;  // attended rows, as a share of that arm's; NaN: not measured
 } eval_result;
 
 // Adds one item to the totals and to its group.
 void eval_result_add(eval_result *result, const eval_item *item);
+
+// Keeps a copy of the item.
+ss_status eval_result_keep(eval_result *result, const eval_item *item, ss_error *error);
+
+// Moves `written` into the result's samples, leaving an empty one.
+ss_status eval_result_sample(eval_result *result, int64_t index, eval_written *written, ss_error *error);
+
+// Brings items and samples into the order of the data, and adds up what is real in that order, so that the order in
+// which sequences end does not show.
+void eval_result_settle(eval_result *result);
 
 // Frees the items. A zeroed result is empty.
 void eval_result_free(eval_result *result);
@@ -82,8 +114,9 @@ typedef struct {
   int64_t max_items;              // 0: all
   int64_t group_low, group_high;  // items outside are passed over (0, 64: all)
   bool random_anchor_offset;
-  FILE *items;      // items.jsonl (eval/items.h), in the order of the data; may be NULL
-  bool keep_items;  // fill result->items
+  FILE *items;       // items.jsonl (eval/items.h), in the order of the data; may be NULL
+  bool keep_items;   // fill result->items
+  int64_t n_sample;  // keep what is written for so many of the first examples
   bool quiet;
 } eval_request;
 

@@ -120,6 +120,26 @@ static void say_reasons(json_t *sentences, const eval_result *dense_result, cons
     say(sentences, "dense trained for %.0f s, span for %.0f s.", dense_seconds, span_seconds);
 }
 
+// What the task's metrics say, where no answer is right or wrong.
+static void say_metrics(json_t *sentences, const eval_result *dense, const eval_result *span) {
+  const eval_task *task = span->task;
+  if (strcmp(span->against, dense->label) != 0)
+    return;
+  for (int64_t m = 0; m < task->n_metric; m++) {
+    const eval_metric *metric = &task->metrics[m];
+    const eval_metric_mean *by = &span->differences[m];
+    double scale = metric->scale;
+    if (!metric->compared || metric->heading == NULL || by->items == 0)
+      continue;
+    say(sentences,
+        "%s: span %.*f, dense %.*f; over %lld items span less dense is %+.*f, 95%% interval %+.*f to %+.*f.",
+        metric->heading, metric->decimals, scale * span->metrics[m].interval.mean, metric->decimals,
+        scale * dense->metrics[m].interval.mean, (long long)by->items, metric->decimals,
+        scale * by->interval.mean, metric->decimals, scale * by->interval.low, metric->decimals,
+        scale * by->interval.high);
+  }
+}
+
 json_t *eval_explain(const eval_result *results, int count) {
   json_t *sentences = json_array();
   const eval_result *dense_result = find(results, count, "dense"),
@@ -128,6 +148,11 @@ json_t *eval_explain(const eval_result *results, int count) {
     return sentences;
   eval_rates dense = eval_rates_of(dense_result, &dense_result->all);
   eval_rates span = eval_rates_of(span_result, &span_result->all);
+  if (span_result->task != NULL && span_result->task->open_ended) {
+    say_metrics(sentences, dense_result, span_result);
+    say_rows(sentences, &dense, &span);
+    return sentences;
+  }
   say_verdict(sentences, &dense, &span, span_result->all.items);
   if (dense.accuracy >= span.accuracy)
     say_reasons(sentences, dense_result, span_result, find(results, count, "span/oracle"), &dense, &span);

@@ -1,6 +1,7 @@
 #include "eval/items.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -109,16 +110,27 @@ static void set_counts(json_t *object, const eval_item *item) {
   json_object_set_new(object, "stop", json_string(stop_name(item->stop)));
 }
 
-ss_status eval_item_line(char **line, const eval_item *item, const example *gold, const decode_result *result,
-                         const eval_written *written, const vocabulary *vocabulary, ss_error *error) {
+static json_t *item_metrics(const eval_item *item, const eval_task *task) {
+  json_t *object = json_object();
+  for (int64_t k = 0; k < task->n_metric; k++)
+    json_object_set_new(object, task->metrics[k].name,
+                        isfinite(item->metrics[k]) ? json_real(item->metrics[k]) : json_null());
+  return object;
+}
+
+ss_status eval_item_line(char **line, const eval_item *item, const eval_task *task, const example *gold,
+                         const decode_result *result, const eval_written *written,
+                         const vocabulary *vocabulary, ss_error *error) {
   json_t *object = json_object();
   json_object_set_new(object, "id", json_text(item->id));
   json_object_set_new(object, "index", json_integer(item->index));
   json_object_set_new(object, "group", json_integer(item->group));
-  json_object_set_new(object, "prompt", readable(vocabulary, result->tokens, result->n_prompt, error));
-  json_object_set_new(object, "output",
-                      readable(vocabulary, result->tokens + result->n_prompt,
-                               result->n_token - result->n_prompt, error));
+  if (result != NULL) {
+    json_object_set_new(object, "prompt", readable(vocabulary, result->tokens, result->n_prompt, error));
+    json_object_set_new(object, "output",
+                        readable(vocabulary, result->tokens + result->n_prompt,
+                                 result->n_token - result->n_prompt, error));
+  }
   json_object_set_new(object, "steps", written_steps(written));
   json_object_set_new(object, "answer", written->answer == NULL ? json_null() : json_text(written->answer));
   json_object_set_new(object, "gold_answers", gold_answers(gold));
@@ -127,6 +139,8 @@ ss_status eval_item_line(char **line, const eval_item *item, const example *gold
     json_object_set_new(object, "gold_references", gold_references(gold));
   }
   set_counts(object, item);
+  if (task->n_metric > 0)
+    json_object_set_new(object, "metrics", item_metrics(item, task));
   char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(10));
   json_decref(object);
   if (text == NULL)

@@ -13,9 +13,11 @@
 #include "eval/evaluate.h"
 #include "infer/decoder.h"
 
-// *line = the item as one JSON object without a newline; malloc'ed.
-ss_status eval_item_line(char **line, const eval_item *item, const example *gold, const decode_result *result,
-                         const eval_written *written, const vocabulary *vocabulary, ss_error *error);
+// *line = the item as one JSON object without a newline; malloc'ed. `result` is NULL for an item that no model wrote,
+// whose line has no prompt and output; `vocabulary` is then not used.
+ss_status eval_item_line(char **line, const eval_item *item, const eval_task *task, const example *gold,
+                         const decode_result *result, const eval_written *written,
+                         const vocabulary *vocabulary, ss_error *error);
 
 // Sequences finish in any order; their lines are written in the order of their requests.
 typedef struct {

@@ -38,6 +38,18 @@ static bool shows_ceiling(const eval_result *results, int count) {
   return false;
 }
 
+static bool open_ended(const eval_result *results) {
+  return results[0].task != NULL && results[0].task->open_ended;
+}
+
+static ss_status accuracy_cells(ss_table *table, const eval_rates *rates, bool score, ss_error *error) {
+  SS_TRY(percent_cell(table, rates->accuracy, error));
+  SS_TRY(interval_cell(table, rates, error));
+  if (score)
+    SS_TRY(percent_cell(table, rates->score, error));
+  return percent_cell(table, rates->step_accuracy, error);
+}
+
 static ss_status arm_row(ss_table *table, const eval_result *result, bool score, bool ceiling,
                          ss_error *error) {
   eval_rates rates = eval_rates_of(result, &result->all);
@@ -45,17 +57,16 @@ static ss_status arm_row(ss_table *table, const eval_result *result, bool score,
   SS_TRY(ss_table_row(table, error));
   SS_TRY(ss_table_cell(table, error, "%s", result->label));
   SS_TRY(ss_table_cell(table, error, "%lld", (long long)result->all.items));
-  SS_TRY(percent_cell(table, rates.accuracy, error));
-  SS_TRY(interval_cell(table, &rates, error));
-  if (score)
-    SS_TRY(percent_cell(table, rates.score, error));
-  SS_TRY(percent_cell(table, rates.step_accuracy, error));
+  if (!open_ended(result))
+    SS_TRY(accuracy_cells(table, &rates, score, error));
   SS_TRY(percent_cell(table, rates.reference_precision, error));
   SS_TRY(percent_cell(table, rates.reference_recall, error));
   SS_TRY(percent_cell(table, rates.reference_exact, error));
   SS_TRY(percent_cell(table, rates.malformed, error));
   SS_TRY(number_cell(table, rates.tokens_per_example, 1, error));
   SS_TRY(number_cell(table, rates.rows_per_example, 0, error));
+  if (open_ended(result))
+    SS_TRY(percent_cell(table, result->against[0] != '\0' ? result->rows_ratio : NAN, error));
   SS_TRY(number_cell(table, rates.rows_per_token, 1, error));
   SS_TRY(number_cell(table, speed.megabytes_per_example, 2, error));
   SS_TRY(number_cell(table, result->decoded ? result->speed.prefill_seconds : NAN, 2, error));
@@ -70,24 +81,46 @@ static ss_status arm_row(ss_table *table, const eval_result *result, bool score,
   return number_cell(table, result->train_seconds > 0 ? result->train_seconds : NAN, 0, error);
 }
 
+#define MOST_COLUMNS 24
+
+static int add_columns(const char *columns[MOST_COLUMNS], int n, const char *const *more, size_t count) {
+  for (size_t k = 0; k < count; k++)
+    columns[n++] = more[k];
+  return n;
+}
+
+// The arm that the others are compared with, by what one of them says.
+static const char *compared_with(const eval_result *results, int count) {
+  for (int k = 0; k < count; k++)
+    if (results[k].against[0] != '\0')
+      return results[k].against;
+  return "";
+}
+
 ss_status eval_print_arms(const eval_result *results, int count, FILE *file, ss_error *error) {
-  const char *columns[24];
-  int n = 0;
+  static const char *const first[] = {"arm", "items"}, *const accuracy[] = {"accuracy%", "95%"},
+                           *const references[] = {"ref prec%",  "ref rec%",  "ref exact%",
+                                                  "malformed%", "tokens/ex", "rows/ex"},
+                           *const speed[] = {"rows/tok", "MB/ex", "prefill s", "decode s", "ex/s"},
+                           *const limits[] = {"ceiling ex/s", "% of it"},
+                           *const last[] = {"tok/s", "train s"};
+  const char *columns[MOST_COLUMNS];
+  char rows[sizeof results->against + 16];
   bool score = shows_score(results, count), ceiling = shows_ceiling(results, count);
-  const char *before[] = {"arm", "items", "accuracy%", "95%"};
-  const char *after[] = {"step%",   "ref prec%", "ref rec%", "ref exact%", "malformed%", "tokens/ex",
-                         "rows/ex", "rows/tok",  "MB/ex",    "prefill s",  "decode s",   "ex/s"};
-  const char *limits[] = {"ceiling ex/s", "% of it"}, *last[] = {"tok/s", "train s"};
-  for (size_t k = 0; k < sizeof before / sizeof *before; k++)
-    columns[n++] = before[k];
-  if (score)
-    columns[n++] = results[0].score_name;
-  for (size_t k = 0; k < sizeof after / sizeof *after; k++)
-    columns[n++] = after[k];
-  for (int k = 0; k < 2 && ceiling; k++)
-    columns[n++] = limits[k];
-  for (int k = 0; k < 2; k++)
-    columns[n++] = last[k];
+  snprintf(rows, sizeof rows, "rows%% of %s", compared_with(results, count));
+  int n = add_columns(columns, 0, first, 2);
+  if (!open_ended(results)) {
+    n = add_columns(columns, n, accuracy, 2);
+    if (score)
+      columns[n++] = results[0].score_name;
+    columns[n++] = "step%";
+  }
+  n = add_columns(columns, n, references, sizeof references / sizeof *references);
+  if (open_ended(results))
+    columns[n++] = *compared_with(results, count) != '\0' ? rows : "rows%";
+  n = add_columns(columns, n, speed, sizeof speed / sizeof *speed);
+  n = add_columns(columns, n, limits, ceiling ? 2 : 0);
+  n = add_columns(columns, n, last, 2);
   ss_table *table = NULL;
   SS_TRY(ss_table_create(&table, columns, n, error));
   ss_status status = SS_OK;
@@ -129,7 +162,7 @@ ss_status eval_print_groups(const eval_result *results, int count, FILE *file, s
       any = any || results[k].groups[g].items > 0;
     used += any;
   }
-  if (used < 2)
+  if (used < 2 || open_ended(results))
     return SS_OK;
   const char **columns = NULL;
   SS_TRY(ss_allocate(&columns, count + 2, sizeof *columns, "columns", error));

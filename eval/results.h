@@ -32,9 +32,14 @@ typedef struct {
 } eval_speed;
 eval_speed eval_speed_of(const eval_result *result);
 
-// One row an arm; then accuracy by group, one column an arm (nothing when all items share one group).
+// One row an arm; then accuracy by group, one column an arm (nothing when all items share one group, or the task is
+// open-ended).
 ss_status eval_print_arms(const eval_result *results, int count, FILE *file, ss_error *error);
 ss_status eval_print_groups(const eval_result *results, int count, FILE *file, ss_error *error);
+
+// After eval_measure: the task's metrics, one row an arm, and below it the paired differences to the arm that they are
+// compared with. Nothing for a task without metrics.
+ss_status eval_print_metrics(const eval_result *results, int count, FILE *file, ss_error *error);
 
 // The arms as a JSON list: every rate, counts, speed, malformed kinds, groups (docs/FORMATS.md, "summary.json").
 // What was not measured is null. The caller owns it.

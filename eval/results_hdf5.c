@@ -48,6 +48,35 @@ static ss_status write_summary(ss_hdf5 *file, const json_t *arms, int count, ss_
   return status;
 }
 
+// "summary/metrics/NAME" and "summary/differences/NAME": [arms, 3], mean, low and high.
+static ss_status write_means(ss_hdf5 *file, const eval_result *results, int count, ss_error *error) {
+  const eval_task *task = results[0].task;
+  int64_t dims[2] = {count, 3};
+  double *values = NULL;
+  if (task == NULL || task->n_metric == 0)
+    return SS_OK;
+  SS_TRY(ss_allocate(&values, 3 * (int64_t)count, sizeof *values, "summary values", error));
+  ss_status status = SS_OK;
+  for (int64_t m = 0; m < 2 * task->n_metric && status == SS_OK; m++) {
+    bool differences = m >= task->n_metric;
+    const eval_metric *metric = &task->metrics[m % task->n_metric];
+    for (int k = 0; k < count; k++) {
+      const eval_result *result = &results[k];
+      const eval_metric_mean *mean = differences ? &result->differences[m % task->n_metric]
+                                                 : &result->metrics[m];
+      bool there = !differences || result->against[0] != '\0';
+      values[3 * k] = there ? mean->interval.mean : NAN;
+      values[3 * k + 1] = there ? mean->interval.low : NAN;
+      values[3 * k + 2] = there ? mean->interval.high : NAN;
+    }
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "summary/%s/%s", differences ? "differences" : "metrics", metric->name);
+    status = ss_hdf5_write_array(file, name, SS_HDF5_F64, 2, dims, values, error);
+  }
+  free(values);
+  return status;
+}
+
 static ss_status write_text_and_flags(ss_hdf5 *file, const eval_result *result, const char *prefix,
                                       ss_error *error) {
   int64_t n = result->n_item, dims[2] = {n, ID_BYTES};
@@ -107,6 +136,12 @@ static ss_status write_items(ss_hdf5 *file, const eval_result *result, ss_error 
       memcpy(&scores[i], &result->items[i].score, sizeof *scores);
     snprintf(name, sizeof name, "%s/score", prefix);
     status = ss_hdf5_write_array(file, name, SS_HDF5_F64, 1, dims, scores, error);
+    for (int64_t m = 0; result->task != NULL && m < result->task->n_metric && status == SS_OK; m++) {
+      for (int64_t i = 0; i < result->n_item; i++)
+        memcpy(&scores[i], &result->items[i].metrics[m], sizeof *scores);
+      snprintf(name, sizeof name, "%s/metrics/%s", prefix, result->task->metrics[m].name);
+      status = ss_hdf5_write_array(file, name, SS_HDF5_F64, 1, dims, scores, error);
+    }
   }
   free(values);
   return status;
@@ -125,6 +160,8 @@ static ss_status write_all(ss_hdf5 *file, const eval_result *results, int count,
     status = ss_hdf5_set_string(file, "arms", labels, error);
   if (status == SS_OK)
     status = write_summary(file, arms, count, error);
+  if (status == SS_OK)
+    status = write_means(file, results, count, error);
   for (int k = 0; k < count && status == SS_OK; k++)
     status = write_items(file, &results[k], error);
   free(text);

@@ -131,7 +131,7 @@ static ss_status score_example(scoring *run, const example *gold, int64_t index,
   item.stop = DECODE_STOP_EOS;
   SS_TRY(eval_compare(gold, &run->written, run->task, &item, error));
   eval_result_add(run->result, &item);
-  return SS_OK;
+  return run->task->n_metric > 0 ? eval_result_keep(run->result, &item, error) : SS_OK;
 }
 
 static ss_status score_store(scoring *run, store *data, ss_error *error) {
@@ -173,6 +173,7 @@ ss_status eval_score_file(const char *path, store *data, const eval_task *task, 
   memset(result, 0, sizeof *result);
   memset(counts, 0, sizeof *counts);
   snprintf(result->label, sizeof result->label, "predictions");
+  result->task = task;
   result->group_name = task->group_name;
   result->score_name = task->score_name;
   scoring run = {.path = path,
@@ -192,6 +193,8 @@ ss_status eval_score_file(const char *path, store *data, const eval_task *task, 
     status = score_store(&run, data, error);
   if (status == SS_OK)
     status = check_ids(&run, error);
+  if (status == SS_OK)
+    eval_result_settle(result);
   if (status == SS_OK && result->all.items == 0)
     status = ss_fail(error, SS_ERROR_INPUT, "none of the data's examples has %lld to %lld %s",
                      (long long)group_low, (long long)group_high, task->group_name);

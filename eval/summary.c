@@ -68,6 +68,33 @@ static json_t *groups_json(const eval_result *result) {
   return list;
 }
 
+static json_t *means_json(const eval_task *task, const eval_metric_mean *means) {
+  json_t *object = json_object();
+  for (int64_t m = 0; m < task->n_metric; m++) {
+    json_t *mean = json_object();
+    set_real(mean, "mean", means[m].interval.mean);
+    set_real(mean, "low", means[m].interval.low);
+    set_real(mean, "high", means[m].interval.high);
+    set_int(mean, "items", means[m].items);
+    json_object_set_new(object, task->metrics[m].name, mean);
+  }
+  return object;
+}
+
+// Tasks without metrics have none of these keys, and an arm that is compared with none lacks the last two: a null would
+// stand for a number.
+static void set_metrics(json_t *object, const eval_result *result) {
+  if (result->task == NULL || result->task->n_metric == 0)
+    return;
+  bool compared = result->against[0] != '\0';
+  json_object_set_new(object, "metrics", means_json(result->task, result->metrics));
+  set_real(object, "attended_rows_ratio", compared ? result->rows_ratio : NAN);
+  if (!compared)
+    return;
+  json_object_set_new(object, "against", json_string(result->against));
+  json_object_set_new(object, "differences", means_json(result->task, result->differences));
+}
+
 json_t *eval_arms_json(const eval_result *results, int count) {
   json_t *list = json_array();
   for (int k = 0; k < count; k++) {
@@ -76,6 +103,7 @@ json_t *eval_arms_json(const eval_result *results, int count) {
     json_object_set_new(object, "arm", json_string(result->label));
     set_rates(object, result, &result->all);
     set_speed(object, result);
+    set_metrics(object, result);
     json_object_set_new(object, "malformed_kinds", malformed_json(&result->all));
     json_object_set_new(object, "group_name", json_string(result->group_name));
     json_object_set_new(object, "groups", groups_json(result));

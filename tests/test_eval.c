@@ -361,7 +361,8 @@ static void scorers_are_found_by_name(void **state) {
   ss_error error = {0};
   assert_ptr_equal(eval_task_find("jsonl", &error), &eval_task_jsonl);
   assert_null(eval_task_find("poetry", &error));
-  assert_non_null(strstr(error.message, "arithmetic, jsonl"));
+  assert_non_null(strstr(error.message, "known: arithmetic, "));
+  assert_non_null(strstr(error.message, "jsonl"));
 }
 
 // --- lines in order ---
