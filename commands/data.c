@@ -178,9 +178,9 @@ static ss_status start_card(data_run *run, ss_error *error) {
   run->card = json_pack("{s:s, s:i, s:s, s:s, s:I, s:O, s:o, s:s, s:o, s:s?, s:i, s:{}}", "format",
                         "selfspan-card", "schema_version", 1, "task", run->task->name, "summary",
                         run->task->summary, "seed", (json_int_t)run->config->seed, "config", run->resolved,
-                        "vocabulary", vocabulary_json(run->vocabulary), "vocabulary_hash", vocabulary_digits,
-                        "excluded", excluded, "notes", notes, "attended_rows_sample", STATISTICS_SAMPLE,
-                        "splits");
+                        "vocabulary", vocabulary_summary_json(run->vocabulary), "vocabulary_hash",
+                        vocabulary_digits, "excluded", excluded, "notes", notes, "attended_rows_sample",
+                        STATISTICS_SAMPLE, "splits");
   free(notes);
   return run->card == NULL ? ss_fail(error, SS_ERROR_MEMORY, "card: out of memory") : SS_OK;
 }

@@ -55,7 +55,7 @@ static ss_status show_dataset(store *data, const inspect_options *options, const
                                 (json_int_t)store_seed(data), "examples", (json_int_t)store_n_example(data),
                                 "annotated_tokens", (json_int_t)store_n_token(data), "longest_example",
                                 (int)store_longest(data), "most_segments", (int)store_most_segments(data),
-                                "vocabulary", vocabulary_json(vocabulary), "vocabulary_size",
+                                "vocabulary", vocabulary_summary_json(vocabulary), "vocabulary_size",
                                 (int)vocabulary_size(vocabulary), "config", store_config(data)),
                       error);
   printf("%s: dataset, task %s, split %s\n", path, store_task(data), store_split(data));

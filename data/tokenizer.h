@@ -17,6 +17,7 @@
 #ifndef SELFSPAN_DATA_TOKENIZER_H
 #define SELFSPAN_DATA_TOKENIZER_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,6 +42,12 @@ ss_status tokenizer_open_gpt2(tokenizer **out, const char *path_bpe, const char 
 // Opens a tokenizer.json with model BPE and pre-tokenizer ByteLevel, alone or after Digits(individual_digits); others are
 // refused by name. Every added token is special; templates of the post-processor are not applied.
 ss_status tokenizer_open_json(tokenizer **out, const char *path, ss_error *error);
+
+// The first n_token tokens with all merges (which must make no later token) as one JSON object, complete in itself: the same
+// tokenizers give the same JSON text. The caller owns it; NULL when memory is out. About 1 MB for GPT-2's vocabulary.
+json_t *tokenizer_json(const tokenizer *tokenizer, int32_t n_token);
+// Opens what tokenizer_json made; `where` names its origin in errors.
+ss_status tokenizer_from_json(tokenizer **out, const json_t *json, const char *where, ss_error *error);
 
 // Frees the tokenizer; NULL is allowed. Its scratches are freed on their own, before or after.
 void tokenizer_free(tokenizer *tokenizer);

@@ -87,19 +87,37 @@ static inline const tokenizer_merge *tokenizer_merge_find(const tokenizer *token
   }
 }
 
+// --- GPT-2's printable alphabet (tokenizer_alphabet.c) ---
+// Bytes of `text` written to `out` (n bytes are enough), -1 when a character is none of the alphabet.
+int64_t tokenizer_from_printable(const char *text, size_t n, char *out);
+// The other way; `out` has room for 2 n bytes.
+int64_t tokenizer_to_printable(const char *bytes, int64_t n, char *out);
+
 // --- building (tokenizer_vocabulary.c) ---
 // An empty tokenizer, to be freed with tokenizer_free.
 ss_status tokenizer_start(tokenizer **out, ss_error *error);
+// Room for the ids 0..count-1, none of which is there yet.
+ss_status tokenizer_reserve(tokenizer *tokenizer, int64_t count, const char *path, ss_error *error);
+// Enters a token under a free id: an ordinary one in the printable alphabet, a special one as it is.
+ss_status tokenizer_load_ordinary(tokenizer *tokenizer, const char *text, size_t n, int32_t id,
+                                  const char *path, ss_error *error);
+ss_status tokenizer_load_special(tokenizer *tokenizer, const char *text, size_t n, int32_t id,
+                                 const char *path, ss_error *error);
 // Places from a JSON object token -> id, and an array of added tokens or NULL; ids must be 0..n-1 together.
 ss_status tokenizer_load_vocabulary(tokenizer *tokenizer, const json_t *object, const json_t *added,
                                     const char *path, ss_error *error);
 // The next merge, of two tokens in the printable alphabet; `where` ("line 7", "merge 3") names it in messages.
 ss_status tokenizer_load_merge(tokenizer *tokenizer, const char *left, size_t n_left, const char *right,
                                size_t n_right, const char *path, const char *where, ss_error *error);
+// The next merge, of two ordinary tokens by their ids.
+ss_status tokenizer_load_merge_ids(tokenizer *tokenizer, int32_t left, int32_t right, const char *path,
+                                   size_t index, ss_error *error);
 // Enters a token whose text is stored among the special ones.
 ss_status tokenizer_note_special(tokenizer *tokenizer, int32_t id, ss_error *error);
 // After the merges: compiles the pattern, finds which tokens a whole piece may become, hashes.
 ss_status tokenizer_finish(tokenizer *tokenizer, ss_error *error);
+// *out[n_merge], malloc'ed.
+ss_status tokenizer_merges_by_rank(const tokenizer *tokenizer, tokenizer_merge **out, ss_error *error);
 // A JSON file's root; an error names file, line and column. Duplicate keys are refused.
 ss_status tokenizer_load_json_file(json_t **out, const char *path, ss_error *error);
 

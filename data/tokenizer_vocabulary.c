@@ -1,4 +1,4 @@
-// What a tokenizer's loaders share: GPT-2's printable alphabet of bytes, ids, merges, and the checks at the end.
+// What a tokenizer's loaders share: ids, merges, and the checks at the end.
 #include "data/tokenizer_private.h"
 
 #include <limits.h>
@@ -33,38 +33,6 @@ ss_status tokenizer_load_json_file(json_t **out, const char *path, ss_error *err
     return ss_fail(error, SS_ERROR_INPUT, "%s: line %d, column %d: %s", path, problem.line, problem.column,
                    problem.text);
   return SS_OK;
-}
-
-// --- the printable alphabet ---
-
-// The byte that a character stands for, -1 when it is none of the alphabet: printable bytes of Latin-1 are themselves,
-// the others are U+0100 onwards in order. (`bytes_to_unicode` of GPT-2's encoder.)
-static int byte_of(unsigned point) {
-  if ((point >= 33 && point <= 126) || (point >= 161 && point <= 172) || (point >= 174 && point <= 255))
-    return (int)point;
-  if (point < 256 || point >= 256 + 68)
-    return -1;
-  unsigned k = point - 256;
-  return (int)(k < 33 ? k : k < 67 ? k - 33 + 127 : 173);
-}
-
-// Bytes of `text` written to `out` (n bytes are enough), -1 when a character is none of the alphabet.
-static int64_t to_bytes(const char *text, size_t n, char *out) {
-  int64_t length = 0;
-  for (size_t k = 0; k < n;) {
-    unsigned char first = (unsigned char)text[k++];
-    unsigned point = first;
-    if (first >= 0x80) {
-      if (first < 0xC2 || first > 0xDF || k == n || ((unsigned char)text[k] & 0xC0) != 0x80)
-        return -1;
-      point = (first & 0x1Fu) << 6 | ((unsigned char)text[k++] & 0x3Fu);
-    }
-    int byte = byte_of(point);
-    if (byte < 0)
-      return -1;
-    out[length++] = (char)(unsigned char)byte;
-  }
-  return length;
 }
 
 // --- tokens ---
@@ -134,25 +102,49 @@ static ss_status check_id(const tokenizer *tokenizer, const json_t *value, const
   return SS_OK;
 }
 
-static ss_status load_special(tokenizer *tokenizer, const char *text, size_t n, int32_t id, ss_error *error) {
+ss_status tokenizer_load_special(tokenizer *tokenizer, const char *text, size_t n, int32_t id,
+                                 const char *path, ss_error *error) {
+  SS_TRY(check_token(text, n, path, error));
+  if (memchr(text, '\0', n) != NULL || tokenizer_valid_length(text, (int64_t)n) != (int64_t)n)
+    return ss_fail(error, SS_ERROR_INPUT,
+                   "%s: token with id %d: a special token is well-formed UTF-8 without zero bytes", path, id);
+  if (tokenizer_special_find(tokenizer, text, (int64_t)n) >= 0)
+    return ss_fail(error, SS_ERROR_INPUT, "%s: special token \"%.*s\" (id %d) is there already", path,
+                   shown(n), text, id);
   SS_TRY(reserve_bytes(tokenizer, n, error));
   memcpy(tokenizer->bytes + tokenizer->n_byte, text, n);
   take_bytes(tokenizer, id, (int64_t)n, true);
   return tokenizer_note_special(tokenizer, id, error);
 }
 
-static ss_status load_ordinary(tokenizer *tokenizer, const char *text, size_t n, int32_t id, const char *path,
-                               ss_error *error) {
+ss_status tokenizer_load_ordinary(tokenizer *tokenizer, const char *text, size_t n, int32_t id,
+                                  const char *path, ss_error *error) {
+  SS_TRY(check_token(text, n, path, error));
   SS_TRY(reserve_bytes(tokenizer, n, error));
-  int64_t length = to_bytes(text, n, tokenizer->bytes + tokenizer->n_byte);
+  char *bytes = tokenizer->bytes + tokenizer->n_byte;
+  int64_t length = tokenizer_from_printable(text, n, bytes);
   if (length < 0)
     return ss_fail(error, SS_ERROR_INPUT,
                    "%s: token \"%.*s\" (id %d) has a character outside the alphabet of bytes", path, shown(n),
                    text, id);
+  if (tokenizer_table_find(&tokenizer->ordinary, tokenizer, bytes, length) >= 0)
+    return ss_fail(error, SS_ERROR_INPUT, "%s: token \"%.*s\" (id %d) is there already", path, shown(n), text,
+                   id);
   take_bytes(tokenizer, id, length, false);
   if (length == 1)
-    tokenizer->byte_id[(unsigned char)tokenizer->bytes[tokenizer->tokens[id].start]] = id;
+    tokenizer->byte_id[(unsigned char)*bytes] = id;
   return tokenizer_table_add(&tokenizer->ordinary, tokenizer, id, error);
+}
+
+ss_status tokenizer_reserve(tokenizer *tokenizer, int64_t count, const char *path, ss_error *error) {
+  if (count == 0 || count > TOKENIZER_MOST_TOKENS)
+    return ss_fail(error, SS_ERROR_INPUT, "%s: %lld tokens, expected 1 to %d", path, (long long)count,
+                   TOKENIZER_MOST_TOKENS);
+  SS_TRY(ss_grow(&tokenizer->tokens, &tokenizer->token_capacity, count, sizeof *tokenizer->tokens, "tokens",
+                 error));
+  memset(tokenizer->tokens, 0, (size_t)count * sizeof *tokenizer->tokens);
+  tokenizer->n_token = count;
+  return tokenizer_table_create(&tokenizer->ordinary, count, error);
 }
 
 // Added tokens by their text; an error when one comes twice. Borrowed values.
@@ -183,14 +175,7 @@ static ss_status load_tokens(tokenizer *tokenizer, json_t *object, const json_t 
   json_object_foreach((json_t *)by_text, text, value) {
     count += json_object_get(object, text) == NULL;
   }
-  if (count == 0 || count > TOKENIZER_MOST_TOKENS)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: %lld tokens, expected 1 to %d", path, (long long)count,
-                   TOKENIZER_MOST_TOKENS);
-  SS_TRY(ss_grow(&tokenizer->tokens, &tokenizer->token_capacity, count, sizeof *tokenizer->tokens, "tokens",
-                 error));
-  memset(tokenizer->tokens, 0, (size_t)count * sizeof *tokenizer->tokens);
-  tokenizer->n_token = count;
-  SS_TRY(tokenizer_table_create(&tokenizer->ordinary, count, error));
+  SS_TRY(tokenizer_reserve(tokenizer, count, path, error));
   json_object_foreach(object, text, value) {
     size_t n = strlen(text);
     int32_t id = 0;
@@ -198,14 +183,14 @@ static ss_status load_tokens(tokenizer *tokenizer, json_t *object, const json_t 
     SS_TRY(check_id(tokenizer, value, text, n, path, &id, error));
     const json_t *entry = json_object_get(by_text, text);
     if (entry == NULL) {
-      SS_TRY(load_ordinary(tokenizer, text, n, id, path, error));
+      SS_TRY(tokenizer_load_ordinary(tokenizer, text, n, id, path, error));
       continue;
     }
     const json_t *given = json_object_get(entry, "id");
     if (!json_is_integer(given) || json_integer_value(given) != id)
       return ss_fail(error, SS_ERROR_INPUT, "%s: token \"%.*s\" has id %d, and another among added_tokens",
                      path, shown(n), text, id);
-    SS_TRY(load_special(tokenizer, text, n, id, error));
+    SS_TRY(tokenizer_load_special(tokenizer, text, n, id, path, error));
   }
   json_object_foreach((json_t *)by_text, text, value) {
     if (json_object_get(object, text) != NULL)
@@ -213,7 +198,7 @@ static ss_status load_tokens(tokenizer *tokenizer, json_t *object, const json_t 
     size_t n = strlen(text);
     int32_t id = 0;
     SS_TRY(check_id(tokenizer, json_object_get(value, "id"), text, n, path, &id, error));
-    SS_TRY(load_special(tokenizer, text, n, id, error));
+    SS_TRY(tokenizer_load_special(tokenizer, text, n, id, path, error));
   }
   return SS_OK;
 }
@@ -237,7 +222,7 @@ ss_status tokenizer_load_vocabulary(tokenizer *tokenizer, const json_t *object, 
 static ss_status find_part(const tokenizer *tokenizer, const char *text, size_t n, char *bytes,
                            int64_t *length, int32_t *id, const char *path, const char *where,
                            ss_error *error) {
-  *length = to_bytes(text, n, bytes);
+  *length = tokenizer_from_printable(text, n, bytes);
   *id = *length <= 0 ? -1 : tokenizer_table_find(&tokenizer->ordinary, tokenizer, bytes, *length);
   if (*id < 0)
     return ss_fail(error, SS_ERROR_INPUT, "%s: %s: \"%.*s\" is not a token of the vocabulary", path, where,
@@ -266,6 +251,20 @@ ss_status tokenizer_load_merge(tokenizer *tokenizer, const char *left, size_t n_
   if (!tokenizer_merges_add(tokenizer, left_id, right_id, id))
     return ss_fail(error, SS_ERROR_INPUT, "%s: %s: the merge of \"%.*s\" and \"%.*s\" is there already", path,
                    where, shown(n_left), left, shown(n_right), right);
+  return SS_OK;
+}
+
+ss_status tokenizer_load_merge_ids(tokenizer *tokenizer, int32_t left, int32_t right, const char *path,
+                                   size_t index, ss_error *error) {
+  int64_t n_left = tokenizer->tokens[left].length, n_right = tokenizer->tokens[right].length;
+  SS_TRY(reserve_bytes(tokenizer, (size_t)(n_left + n_right), error));
+  char *bytes = tokenizer->bytes + tokenizer->n_byte;
+  memcpy(bytes, tokenizer->bytes + tokenizer->tokens[left].start, (size_t)n_left);
+  memcpy(bytes + n_left, tokenizer->bytes + tokenizer->tokens[right].start, (size_t)n_right);
+  int32_t id = tokenizer_table_find(&tokenizer->ordinary, tokenizer, bytes, n_left + n_right);
+  if (id < 0 || !tokenizer_merges_add(tokenizer, left, right, id))
+    return ss_fail(error, SS_ERROR_INPUT, "%s: tokenizer: merge %zu (%d, %d) %s", path, index, left, right,
+                   id < 0 ? "makes no token of the vocabulary" : "is there already");
   return SS_OK;
 }
 
@@ -299,29 +298,22 @@ static ss_status keep_whole(tokenizer *tokenizer, tokenizer_scratch *scratch, in
   return status;
 }
 
-static void hash_merges(XXH3_state_t *state, const tokenizer *tokenizer, tokenizer_merge *by_rank) {
-  for (int64_t k = 0; k <= tokenizer->merge_mask; k++)
-    if (tokenizer->merges[k].pair != TOKENIZER_NO_PAIR)
-      by_rank[tokenizer->merges[k].rank] = tokenizer->merges[k];
-  for (int64_t k = 0; k < tokenizer->n_merge; k++) {
-    XXH3_64bits_update(state, &by_rank[k].pair, sizeof by_rank[k].pair);
-    XXH3_64bits_update(state, &by_rank[k].id, sizeof by_rank[k].id);
-  }
-}
-
 static ss_status hash_loaded(tokenizer *tokenizer, ss_error *error) {
   tokenizer_merge *by_rank = NULL;
-  SS_TRY(ss_allocate(&by_rank, tokenizer->n_merge, sizeof *by_rank, "merges by rank", error));
+  SS_TRY(tokenizer_merges_by_rank(tokenizer, &by_rank, error));
   XXH3_state_t *state = XXH3_createState();
   if (state == NULL) {
     free(by_rank);
     return ss_fail(error, SS_ERROR_MEMORY, "tokenizer: out of memory");
   }
   XXH3_64bits_reset(state);
-  int64_t numbers[] = {tokenizer->n_token, tokenizer->n_merge, tokenizer->digits_apart,
-                       tokenizer->ignore_merges, tokenizer->unknown};
+  int64_t numbers[] = {tokenizer->n_merge, tokenizer->digits_apart, tokenizer->ignore_merges,
+                       tokenizer->unknown};
   XXH3_64bits_update(state, numbers, sizeof numbers);
-  hash_merges(state, tokenizer, by_rank);
+  for (int64_t k = 0; k < tokenizer->n_merge; k++) {
+    XXH3_64bits_update(state, &by_rank[k].pair, sizeof by_rank[k].pair);
+    XXH3_64bits_update(state, &by_rank[k].id, sizeof by_rank[k].id);
+  }
   tokenizer->loaded_hash = XXH3_64bits_digest(state);
   XXH3_freeState(state);
   free(by_rank);
@@ -362,10 +354,12 @@ static ss_status add_token(tokenizer *tokenizer, const char *text, int64_t n, bo
 
 ss_status tokenizer_special_add(tokenizer *tokenizer, const char *text, int64_t n, int32_t *id,
                                 ss_error *error) {
-  if (n < 1 || n > TOKENIZER_LONGEST_TOKEN || tokenizer_valid_length(text, n) != n)
-    return ss_fail(error, SS_ERROR_INPUT,
-                   "tokenizer: a special token of %lld bytes, expected well-formed UTF-8 of 1 to %d",
-                   (long long)n, TOKENIZER_LONGEST_TOKEN);
+  if (n < 1 || n > TOKENIZER_LONGEST_TOKEN || tokenizer_valid_length(text, n) != n ||
+      memchr(text, '\0', (size_t)n) != NULL)
+    return ss_fail(
+        error, SS_ERROR_INPUT,
+        "tokenizer: a special token of %lld bytes, expected well-formed UTF-8 of 1 to %d without zeros",
+        (long long)n, TOKENIZER_LONGEST_TOKEN);
   *id = tokenizer_special_find(tokenizer, text, n);
   return *id >= 0 ? SS_OK : add_token(tokenizer, text, n, true, id, error);
 }
