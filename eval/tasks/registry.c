@@ -3,7 +3,8 @@
 
 #include "eval/tasks/registry.h"
 
-const eval_task *const eval_tasks[] = {&eval_task_arithmetic, &eval_task_cnndm, &eval_task_jsonl, NULL};
+const eval_task *const eval_tasks[] = {&eval_task_arithmetic, &eval_task_cnndm, &eval_task_jsonl,
+                                       &eval_task_multihop, NULL};
 
 const eval_task *eval_task_find(const char *name, ss_error *error) {
   char known[256] = "";

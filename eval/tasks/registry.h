@@ -4,6 +4,6 @@
 
 #include "eval/task.h"
 
-extern const eval_task eval_task_arithmetic, eval_task_cnndm, eval_task_jsonl;
+extern const eval_task eval_task_arithmetic, eval_task_cnndm, eval_task_jsonl, eval_task_multihop;
 
 #endif
