@@ -21,4 +21,6 @@ const ss_key decode_keys[] =
      SS_CONFIG_CHOICE(decode_options, engine, "decode.engine", "auto", "auto|host|device",
                       "who tracks spans, samples and plans: the GPU by itself, or the host"),
      SS_CONFIG_INT(decode_options, n_sink, "decode.n_sink", "4", 0, 1e6, "sink rows of control window"),
+     SS_CONFIG_INT(decode_options, no_repeat_ngram, "decode.no_repeat_ngram", "0", 0, 1000,
+                   "generate no n-gram of text tokens twice; 0: off; the host's engine alone"),
      {NULL, SS_KEY_INT, 0, NULL, 1, 0, NULL, NULL}};

@@ -125,11 +125,21 @@ int64_t decoder_slots(const decoder *decoder) {
   return decoder->n_slot;
 }
 
-// The device decodes by itself where it can; a watch wants every token on the host as it comes.
+// Why the device cannot decode by itself; NULL: it can.
+static const char *device_refusal(const decoder *decoder) {
+  if (gpt_device(decoder->model)->ops->sequences == NULL)
+    return "this device has no decoding of its own (expected cuda)";
+  if (decoder->watch != NULL)
+    return "tokens are watched as they come, which only the host's engine does";
+  if (decoder->options.no_repeat_ngram > 0)
+    return "decode.no_repeat_ngram is served by the host's engine alone";
+  return NULL;
+}
+
+// The device decodes by itself where it can.
 static ss_status make_engine(decoder *decoder, ss_error *error) {
   if (decoder->engine)
     return SS_OK;
-  ss_device *device = gpt_device(decoder->model);
   span_policy policy = arm_policy(decoder->arm, &decoder->policy);
   const decode_setup setup = {.model = decoder->model,
                               .cache = decoder->cache,
@@ -142,12 +152,10 @@ static ss_status make_engine(decoder *decoder, ss_error *error) {
                               .watch = &decoder->watch,
                               .watch_user = &decoder->watch_user};
   int choice = decoder->options.engine;
-  bool can = device->ops->sequences != NULL && decoder->watch == NULL;
-  if (choice == DECODE_ENGINE_DEVICE && !can)
-    return ss_fail(error, SS_ERROR_USAGE, "decode.engine device: %s",
-                   decoder->watch ? "tokens are watched as they come, which only the host's engine does"
-                                  : "this device has no decoding of its own (expected cuda)");
-  if (choice != DECODE_ENGINE_HOST && can) {
+  const char *refusal = device_refusal(decoder);
+  if (choice == DECODE_ENGINE_DEVICE && refusal != NULL)
+    return ss_fail(error, SS_ERROR_USAGE, "decode.engine device: %s", refusal);
+  if (choice != DECODE_ENGINE_HOST && refusal == NULL) {
     ss_status status = decode_engine_device(&decoder->engine, &setup, error);
     // A shape that the device's kernels do not serve is the host's, and the description says which engine runs.
     if (status != SS_ERROR_LIMIT || choice == DECODE_ENGINE_DEVICE) {

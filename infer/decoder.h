@@ -33,10 +33,11 @@ typedef struct {
   double top_p;        // 1: all
   int64_t seed;
   bool constrain;
-  int control;      // decode_control
-  int engine;       // decode_engine_choice: who tracks, samples and plans
-  int64_t n_sink;   // DECODE_WINDOW
-  bool trace_rows;  // keep attended rows of every generated token
+  int control;              // decode_control
+  int engine;               // decode_engine_choice: who tracks, samples and plans
+  int64_t n_sink;           // DECODE_WINDOW
+  int64_t no_repeat_ngram;  // no n-gram of text tokens is generated twice; 0: off. The host's engine alone
+  bool trace_rows;          // keep attended rows of every generated token
 } decode_options;
 extern const ss_key decode_keys[];  // "decode.*" over a decode_options
 

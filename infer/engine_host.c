@@ -1,10 +1,12 @@
 // The host's engine: trackers, sampling and planning on the CPU. On a device beside the host it is the oracle of the
 // device's engine: the same steps over the same rows, with logits copied out for every token.
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/memory.h"
 #include "common/progress.h"
 #include "infer/engine.h"
+#include "infer/repeats.h"
 #include "infer/sampler.h"
 
 typedef struct {
@@ -31,6 +33,23 @@ static ss_status start(decode_engine *engine, int64_t slot, ss_error *error) {
   return SS_OK;
 }
 
+// The tokens that may come next, in host->allowed; NULL: all of them.
+static const uint8_t *allowed_tokens(host_engine *host, const span_sequence *sequence) {
+  int64_t ngram = host->base.setup.options->no_repeat_ngram;
+  int any = 0;
+  if (sequence->constrain)
+    for (int32_t k = 0; k < host->vocab_size; ++k)
+      any |= host->allowed[k] = (uint8_t)span_token_allowed(&sequence->tracker, k);
+  if (ngram > 0) {
+    if (!any)
+      memset(host->allowed, 1, (size_t)host->vocab_size);
+    any = 1;
+    decode_forbid_repeats(sequence->tokens + sequence->n_prompt, sequence->tracker.n_row - sequence->n_prompt,
+                          vocabulary_n_text(host->base.setup.vocabulary), (int32_t)ngram, host->allowed);
+  }
+  return any ? host->allowed : NULL;
+}
+
 // A token for a slot from its logits, pushed.
 static void choose_token(host_engine *host, decode_slot *slot, const float *logits) {
   span_sequence *sequence = &slot->sequence;
@@ -38,14 +57,7 @@ static void choose_token(host_engine *host, decode_slot *slot, const float *logi
   double log_probability = 0;
   int32_t token = span_sequence_forced(sequence);
   if (token < 0) {
-    const uint8_t *allowed = NULL;
-    if (sequence->constrain) {
-      int any = 0;
-      for (int32_t k = 0; k < host->vocab_size; ++k)
-        any |= host->allowed[k] = (uint8_t)span_token_allowed(&sequence->tracker, k);
-      if (any)
-        allowed = host->allowed;
-    }
+    const uint8_t *allowed = allowed_tokens(host, sequence);
     token = sampler_choose(host->sampler, logits, allowed, &slot->random, &log_probability);
     if (sequence->constrain)
       token = span_corrected(&sequence->tracker, token);

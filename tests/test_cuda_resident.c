@@ -347,6 +347,23 @@ static void watch_is_seen(void **state) {
     assert_non_null(strstr(decoder_description(decoder), watching ? "host engine" : "device engine"));
   }
   assert_int_equal(watched, statistics.generated_tokens);
+  // So does blocking repeated n-grams, which the device's engine refuses by name.
+  decoder_free(decoder);
+  options.no_repeat_ngram = 2;
+  for (int forced = 0; forced < 2; ++forced) {
+    make_prompts(&device, &scene, 3, 47);
+    options.engine = forced ? DECODE_ENGINE_DEVICE : DECODE_ENGINE_AUTO;
+    assert_ok(decoder_create(&decoder, scene.model[ON_CUDA], scene.vocabulary, ARM_SPAN, &policy, &options,
+                             N_ROWS, &error));
+    ss_status status = decoder_run(decoder, next_prompt, keep_result, &device, &statistics, &error);
+    if (forced) {
+      assert_refused(status, SS_ERROR_USAGE, "decode.no_repeat_ngram");
+    } else {
+      assert_ok(status);
+      assert_non_null(strstr(decoder_description(decoder), "host engine"));
+      decoder_free(decoder);
+    }
+  }
   scene_close_after(decoder, &scene);
 }
 

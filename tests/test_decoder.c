@@ -267,6 +267,50 @@ static void control_sets_have_equal_size(void **state) {
   }
 }
 
+// N-grams of text that a finished sequence generated twice; special tokens end them.
+static int repeated_ngrams(const exchange *x, int k, int32_t n) {
+  const int32_t *tokens = x->tokens[k] + x->lengths[k];
+  int32_t count = x->n_token[k] - x->lengths[k], repeated = 0;
+  for (int32_t a = 0; a + n <= count; ++a) {
+    bool text = true, again = false;
+    for (int32_t i = 0; i < n; ++i)
+      text = text && tokens[a + i] < N_TEXT;
+    for (int32_t b = 0; b < a; ++b)
+      again = again || memcmp(tokens + a, tokens + b, (size_t)n * sizeof *tokens) == 0;
+    repeated += text && again;
+  }
+  return repeated;
+}
+
+static void blocked_ngrams_do_not_repeat(void **state) {
+  (void)state;
+  static exchange x;
+  int repeated = 0, written = 0;
+  for (int n = 0; n <= 3; ++n) {
+    fixture f;
+    open_fixture(&f, 1);
+    memset(&x, 0, sizeof x);
+    x.fixture = &f;
+    x.policy = span_policy_default();
+    make_prompts(&x, 24, 13);
+    decode_options options = plain_options(8);
+    options.temperature = 1.2;
+    options.constrain = n % 2 == 0;
+    options.no_repeat_ngram = n;
+    run(&f, &x, ARM_SPAN, &options);
+    for (int k = 0; k < 24; ++k) {
+      if (n > 0)
+        assert_int_equal(repeated_ngrams(&x, k, n), 0);
+      else
+        repeated += repeated_ngrams(&x, k, 2);
+      written += n == 2 ? x.n_token[k] - x.lengths[k] : 0;
+    }
+    close_fixture(&f);
+  }
+  assert_true(repeated > 0);
+  assert_true(written > 24 * 10);
+}
+
 static void limits_are_named(void **state) {
   (void)state;
   static exchange x;
@@ -299,7 +343,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(slots_do_not_matter),      cmocka_unit_test(constrained_text_is_well_formed),
       cmocka_unit_test(controls_read_equal_rows), cmocka_unit_test(control_sets_have_equal_size),
-      cmocka_unit_test(limits_are_named),
+      cmocka_unit_test(limits_are_named),         cmocka_unit_test(blocked_ngrams_do_not_repeat),
   };
   return cmocka_run_group_tests_name("decoder", tests, NULL, NULL);
 }
