@@ -1,4 +1,5 @@
 // selfspan train: a config, a run folder, one trainer run.
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,12 +64,13 @@ static ss_status open_generation(generation *generation, const train_settings *s
   if (request->task == NULL)
     return error->status;
   request->max_items = settings->train.generate_examples;
+  request->decode.max_tokens = settings->train.generate_tokens;
   request->group_high = 64;
   request->quiet = true;
   return SS_OK;
 }
 
-static ss_status score(void *user, gpt *model, double *accuracy, int64_t *items, ss_error *error) {
+static ss_status score(void *user, gpt *model, train_generated *found, ss_error *error) {
   generation *generation = user;
   if (stop_requested)
     return ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted before validation by generation");
@@ -76,8 +78,12 @@ static ss_status score(void *user, gpt *model, double *accuracy, int64_t *items,
   SS_TRY(ss_allocate(&result, 1, sizeof *result, "evaluation", error));
   generation->request.model = model;
   ss_status status = evaluate_store(&generation->request, generation->data, result, error);
-  *items = result->all.items;
-  *accuracy = result->all.items > 0 ? (double)result->all.correct / (double)result->all.items : 0;
+  double items = (double)result->all.items;
+  found->items = result->all.items;
+  found->accuracy = generation->request.task->open_ended ? NAN
+                    : items > 0                          ? (double)result->all.correct / items
+                                                         : 0;
+  found->score = items > 0 ? result->all.score_sum / items : 0;
   eval_result_free(result);
   free(result);
   return status;
@@ -98,6 +104,8 @@ static void print_outcome(const train_settings *settings, const train_outcome *o
     printf(", validation loss %.4f", outcome->validation_loss);
   if (outcome->validation_accuracy == outcome->validation_accuracy)
     printf(", accuracy %.1f%%", 100 * outcome->validation_accuracy);
+  else if (outcome->validation_score == outcome->validation_score)
+    printf(", score %.4f", outcome->validation_score);
   if (outcome->skipped > 0)
     printf(", %lld steps skipped", (long long)outcome->skipped);
   printf("%s\n", outcome->stopped_early ? ", stopped early" : "");

@@ -32,6 +32,7 @@ static void assert_same_run(const curve *expected, const train_fixture *fixture,
   assert_int_equal(outcome->targets, expected->outcome.targets);
   assert_true(outcome->validation_loss == expected->outcome.validation_loss);
   assert_true(outcome->validation_accuracy == expected->outcome.validation_accuracy);
+  assert_true(outcome->validation_score == expected->outcome.validation_score);
   char *metrics = train_fixture_metrics(fixture);
   assert_string_equal(metrics, expected->metrics);
   free(metrics);
@@ -412,14 +413,47 @@ static void early_stopping_ends_with_the_best(void **state) {
   train_fixture_close(&fixture);
 }
 
-// Early stopping's state is part of the checkpoint.
-static void early_stopping_survives_resumes(void **state) {
+// By the score: the loss still falls when the score has been at its best.
+static void the_score_stops_early(void **state) {
   (void)state;
+  train_fixture fixture;
+  train_outcome outcome, best;
+  ss_error error = {0};
+  const double scores[] = {0.1, 0.3, 0.2, 0.25, 0.3, 0.1, 0.9};
+  train_fixture_open(&fixture, "score", 400, 1);
+  fixture.config.validate_every = 1;
+  fixture.config.patience = 3;
+  fixture.config.best_metric = TRAIN_BEST_SCORE;
+  fixture.scores = scores;
+  assert_ok(train_fixture_run(&fixture, &outcome, &error));
+  assert_true(outcome.stopped_early);
+  assert_int_equal(outcome.best_step, 2);
+  assert_int_equal(outcome.steps, 5);
+  assert_true(outcome.best_validation_score == 0.3 && outcome.validation_score == 0.3);
+  assert_true(outcome.validation_loss < outcome.best_validation_loss);
+  train_fixture_close(&fixture);
+  train_fixture_open(&fixture, "score_best", 400, 1);
+  fixture.config.validate_every = 1;
+  fixture.stop_at_score = 2;
+  assert_refused(train_fixture_run(&fixture, &best, &error), SS_ERROR_INTERRUPTED, "interrupted");
+  assert_string_equal(best.parameters_hash, outcome.parameters_hash);
+  train_fixture_close(&fixture);
+  fixture.config.patience = 3;
+  fixture.config.best_metric = TRAIN_BEST_SCORE;
+  fixture.config.generate_examples = 0;
+  assert_refused(train_config_check(&fixture.config, &error), SS_ERROR_USAGE, "train.generate_examples");
+}
+
+// Early stopping's state is part of the checkpoint.
+static void stops_early_in_pieces(int best_metric) {
   ss_error error = {0};
   train_fixture fixture;
   train_outcome whole, outcome;
   for (int resumed = 0; resumed < 2; resumed++) {
-    train_fixture_open(&fixture, resumed ? "patience_resumed" : "patience_whole", 400, 1);
+    char name[64];
+    snprintf(name, sizeof name, "patience_%d_%d", best_metric, resumed);
+    train_fixture_open(&fixture, name, 400, 1);
+    fixture.config.best_metric = best_metric;
     fixture.config.validate_every = 1;
     fixture.config.learning_rate = 0.3;
     fixture.config.patience = 3;
@@ -437,9 +471,16 @@ static void early_stopping_survives_resumes(void **state) {
     assert_true(!resumed || runs > 1);
     train_fixture_close(&fixture);
   }
+  assert_true(whole.stopped_early);
   assert_int_equal(outcome.steps, whole.steps);
   assert_int_equal(outcome.best_step, whole.best_step);
   assert_string_equal(outcome.parameters_hash, whole.parameters_hash);
+}
+
+static void early_stopping_survives_resumes(void **state) {
+  (void)state;
+  stops_early_in_pieces(TRAIN_BEST_LOSS);
+  stops_early_in_pieces(TRAIN_BEST_SCORE);
 }
 
 static void time_limit_stops(void **state) {
@@ -511,6 +552,7 @@ int main(void) {
       cmocka_unit_test(too_many_skipped_steps_stop),
       cmocka_unit_test(weights_not_finite_are_not_saved),
       cmocka_unit_test(early_stopping_ends_with_the_best),
+      cmocka_unit_test(the_score_stops_early),
       cmocka_unit_test(early_stopping_survives_resumes),
       cmocka_unit_test(time_limit_stops),
       cmocka_unit_test(training_starts_from_a_base),

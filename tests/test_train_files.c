@@ -298,7 +298,7 @@ static void metrics_are_cut_at_a_step(void **state) {
   size_t size = 0;
   metrics *file = NULL;
   metrics_row row = {0};
-  row.validation_loss = row.validation_accuracy = NAN;
+  row.validation_loss = row.validation_accuracy = row.validation_score = NAN;
   test_path(path, "metrics.csv");
   assert_ok(metrics_open(&file, path, -1, &error));
   for (row.step = 2; row.step <= 10; row.step += 2)
@@ -311,10 +311,10 @@ static void metrics_are_cut_at_a_step(void **state) {
   metrics_close(file);
   assert_ok(ss_read_file(path, &text, &size, &error));
   assert_non_null(strstr(text, "step,examples,tokens,targets,train_loss"));
-  assert_non_null(strstr(text, "\n2,0,0,0,0,0,0,0,0,0,0,0,,\n4,"));
-  const char *last = strstr(text, "\n6,0,0,0,0,0,0,0,0,0,0,0,,\n8,0,0,0,0,0,0,0,0,0,0,0,1.25,\n");
+  assert_non_null(strstr(text, "\n2,0,0,0,0,0,0,0,0,0,0,0,,,\n4,"));
+  const char *last = strstr(text, "\n6,0,0,0,0,0,0,0,0,0,0,0,,,\n8,0,0,0,0,0,0,0,0,0,0,0,1.25,,\n");
   assert_non_null(last);
-  assert_int_equal(strlen(last), strlen("\n6,0,0,0,0,0,0,0,0,0,0,0,,\n8,0,0,0,0,0,0,0,0,0,0,0,1.25,\n"));
+  assert_int_equal(strlen(last), strlen("\n6,0,0,0,0,0,0,0,0,0,0,0,,,\n8,0,0,0,0,0,0,0,0,0,0,0,1.25,,\n"));
   free(text);
   test_write(path, "metrics.csv", "step,loss\n1,2\n");
   assert_refused(metrics_open(&file, path, 7, &error), SS_ERROR_INPUT,
@@ -334,7 +334,7 @@ static void state_survives_json(void **state) {
   assert_ok(train_state_from_json(&after, json, "x", &error));
   assert_memory_equal(&before.interval_loss, &after.interval_loss, sizeof(double));
   assert_true(after.train_loss == before.train_loss && isnan(after.validation_loss));
-  assert_true(isinf(after.best_validation_loss) && after.best_step == -1);
+  assert_true(isinf(after.best_validation_loss) && after.best_validation_score < 0 && after.best_step == -1);
   assert_true(after.step == 7 && after.reported_step == 6 && after.train_hash == before.train_hash);
   json_object_del(json, "targets");
   assert_refused(train_state_from_json(&after, json, "x.h5", &error), SS_ERROR_INPUT,

@@ -45,7 +45,7 @@ check "train" "${train[@]}" --out run --json
 grep -q '"parameters_hash": "[0-9a-f]\{32\}"' out && grep -q '"steps": 6' out && ok "json outcome" || not_ok "json outcome"
 refused "own base" 2 "lies in the run folder" "${train[@]}" --out run --force --set train.base=run/model.h5
 [ -f run/model.h5 ] && ok "own base kept" || not_ok "own base kept"
-head -n 1 run/metrics.csv | grep -qx "step,examples,tokens,targets,train_loss,train_token_accuracy,learning_rate,gradient_norm,skipped,seconds,tokens_per_second,attended_rows_per_token,validation_loss,validation_accuracy" &&
+head -n 1 run/metrics.csv | grep -qx "step,examples,tokens,targets,train_loss,train_token_accuracy,learning_rate,gradient_norm,skipped,seconds,tokens_per_second,attended_rows_per_token,validation_loss,validation_accuracy,validation_score" &&
   [ "$(wc -l <run/metrics.csv)" = 7 ] && [ "$(grep -c ',$' run/metrics.csv)" = 4 ] && ok "metrics" || not_ok "metrics"
 ls run run/checkpoints >out
 [ "$(tr '\n' ' ' <out)" = "run: checkpoints config.json metrics.csv model.h5 model.h5.xxh128 train.json  run/checkpoints: step_00000002.h5 step_00000002.h5.xxh128 step_00000004.h5 step_00000004.h5.xxh128 step_00000006.h5 step_00000006.h5.xxh128 " ] &&

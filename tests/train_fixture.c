@@ -86,8 +86,8 @@ void train_fixture_close(train_fixture *fixture) {
   fixture->device = NULL;
 }
 
-// The accuracy is a function of the weights, so that a resumed run must find the same.
-static ss_status score(void *user, gpt *model, double *accuracy, int64_t *items, ss_error *error) {
+// The accuracy, and the score unless given, is a function of the weights: a resumed run must find the same.
+static ss_status score(void *user, gpt *model, train_generated *found, ss_error *error) {
   train_fixture *fixture = user;
   fixture->scored++;
   if (fixture->scored == fixture->stop_at_score)
@@ -100,8 +100,9 @@ static ss_status score(void *user, gpt *model, double *accuracy, int64_t *items,
   assert_int_equal(fixture->device->ops->download(fixture->device, &first, gpt_parameters(model),
                                                   sizeof first),
                    SS_OK);
-  *accuracy = fabs(first);
-  *items = 4;
+  found->accuracy = fabs(first);
+  found->score = fixture->scores != NULL ? fixture->scores[fixture->scored - 1] : -fabs(first);
+  found->items = 4;
   return SS_OK;
 }
 

@@ -28,6 +28,7 @@ typedef struct {
   int64_t scored;         // calls so far
   int64_t stop_at_score;  // the call that raises the stop flag
   int64_t interrupt_at;   // the call that is itself interrupted
+  const double *scores;   // by call; NULL: a function of the weights, so that a resumed run finds the same
   char notices[2048];     // all notices, a line each
   bool resume, overwrite;
 } train_fixture;

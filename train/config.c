@@ -46,9 +46,15 @@ const ss_key train_config_keys[] = {
 
     INT(validate_every, "100", 0, 1000000000, "steps between validations; 0: only at the end"),
     INT(validate_examples, "512", 0, 1000000000, "validation examples for the loss; 0: none"),
-    INT(generate_examples, "0", 0, 1000000000, "validation examples for the accuracy by generation; 0: none"),
+    INT(generate_examples, "0", 0, 1000000000,
+        "validation examples for accuracy and score by generation; 0: none"),
+    INT(generate_tokens, "0", 0, 1000000000,
+        "tokens of a validation example at most, when generating; 0: as many as fit"),
+    SS_CONFIG_CHOICE(train_config, best_metric, "train.best_metric", "loss", "loss|score",
+                     "what patience watches: the validation loss, or the task's own score by generation"),
     INT(patience, "0", 0, 1000000,
-        "stop after so many validations without a better loss, and end with the best weights; 0: off"),
+        "stop after so many validations without a better train.best_metric, and end with the best weights; "
+        "0: off"),
 
     INT(checkpoint_every, "100", 0, 1000000000, "steps between checkpoints; 0: only at the end"),
     INT(keep, "3", 1, 1000000, "checkpoints kept"),
@@ -62,11 +68,12 @@ ss_status train_config_check(const train_config *config, ss_error *error) {
                    "train.data is empty, expected a folder with train.h5 and validation.h5");
   if (config->out[0] == '\0')
     return ss_fail(error, SS_ERROR_USAGE, "train.out is empty, expected a run folder (--out DIR)");
-  if (config->patience > 0 && (config->validate_every == 0 || config->validate_examples == 0))
-    return ss_fail(
-        error, SS_ERROR_USAGE,
-        "train.patience is %lld, which needs train.validate_every and train.validate_examples above 0",
-        (long long)config->patience);
+  bool by_score = config->best_metric == TRAIN_BEST_SCORE;
+  int64_t watched = by_score ? config->generate_examples : config->validate_examples;
+  if (config->patience > 0 && (config->validate_every == 0 || watched == 0))
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "train.patience is %lld, which needs train.validate_every and train.%s above 0",
+                   (long long)config->patience, by_score ? "generate_examples" : "validate_examples");
   return SS_OK;
 }
 

@@ -12,7 +12,7 @@
 static const char header[] =
     "step,examples,tokens,targets,train_loss,train_token_accuracy,learning_rate,gradient_norm,skipped,"
     "seconds,"
-    "tokens_per_second,attended_rows_per_token,validation_loss,validation_accuracy\n";
+    "tokens_per_second,attended_rows_per_token,validation_loss,validation_accuracy,validation_score\n";
 
 struct metrics {
   FILE *file;
@@ -97,6 +97,7 @@ ss_status metrics_append(metrics *metrics, const metrics_row *row, ss_error *err
   cell(line, sizeof line, 9, row->attended_rows_per_token);
   cell(line, sizeof line, 9, row->validation_loss);
   cell(line, sizeof line, 9, row->validation_accuracy);
+  cell(line, sizeof line, 9, row->validation_score);
   if (fprintf(metrics->file, "%s\n", line) < 0 || fflush(metrics->file) != 0)
     return ss_fail_errno(error, SS_ERROR_IO, "%s: cannot write", metrics->path);
   return SS_OK;

@@ -13,7 +13,7 @@ typedef struct {
   double train_loss, train_token_accuracy, learning_rate, gradient_norm;
   int64_t skipped;
   double seconds, tokens_per_second, attended_rows_per_token;
-  double validation_loss, validation_accuracy;  // NaN: an empty cell
+  double validation_loss, validation_accuracy, validation_score;  // NaN: an empty cell
 } metrics_row;
 
 typedef struct metrics metrics;

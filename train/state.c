@@ -33,9 +33,11 @@ static const field fields[] = {
     FIELD(REAL, train_accuracy),
     FIELD(REAL, validation_loss),
     FIELD(REAL, validation_accuracy),
+    FIELD(REAL, validation_score),
     FIELD(REAL, gradient_norm),
     FIELD(REAL, learning_rate),
     FIELD(REAL, best_validation_loss),
+    FIELD(REAL, best_validation_score),
     FIELD(COUNT, best_step),
     FIELD(COUNT, without_improvement),
     FIELD(REAL, interval_loss),
@@ -52,9 +54,11 @@ static const field fields[] = {
 train_state train_state_initial(void) {
   train_state state;
   memset(&state, 0, sizeof state);
-  state.train_loss = state.train_accuracy = state.validation_loss = state.validation_accuracy = NAN;
+  state.train_loss = state.train_accuracy = NAN;
+  state.validation_loss = state.validation_accuracy = state.validation_score = NAN;
   state.gradient_norm = state.learning_rate = NAN;
   state.best_validation_loss = INFINITY;
+  state.best_validation_score = -INFINITY;
   state.best_step = -1;
   return state;
 }

@@ -17,11 +17,13 @@ typedef struct {
   int64_t reader_position;  // micro-batches consumed
   int64_t examples, tokens, targets;
   double train_seconds;
-  double train_loss, train_accuracy, validation_loss, validation_accuracy;  // last, NaN: never
-  double gradient_norm, learning_rate;                                      // of the last step
+  double train_loss, train_accuracy;                              // last, NaN: never
+  double validation_loss, validation_accuracy, validation_score;  // last, NaN: never
+  double gradient_norm, learning_rate;                            // of the last step
   // early stopping
-  double best_validation_loss;
-  int64_t best_step;  // -1: none
+  double best_validation_loss,
+      best_validation_score;  // of the best step; before any: infinite, the worst there is
+  int64_t best_step;          // -1: none
   int64_t without_improvement;
   // sums since the last row of metrics
   double interval_loss, interval_seconds;

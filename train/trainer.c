@@ -157,20 +157,23 @@ static ss_status validate(train_run *run, ss_error *error) {
   const train_request *request = run->request;
   train_state *state = &run->state;
   // Into locals first: an interrupted validation is done again by the resumed run, from an unchanged state.
-  double loss = NAN, accuracy = NAN;
+  double loss = NAN;
+  train_generated generated = {NAN, NAN, 0};
   if (run->validator != NULL)
     SS_TRY(validator_loss(run->validator, run->model, request->stop, &loss, error));
-  if (config->generate_examples > 0 && request->generate_score != NULL) {
-    int64_t items = 0;
-    SS_TRY(request->generate_score(request->generate_user, run->model, &accuracy, &items, error));
-  }
+  if (config->generate_examples > 0 && request->generate_score != NULL)
+    SS_TRY(request->generate_score(request->generate_user, run->model, &generated, error));
   state->validation_loss = loss;
-  state->validation_accuracy = accuracy;
-  if (!(loss < state->best_validation_loss)) {
+  state->validation_accuracy = generated.accuracy;
+  state->validation_score = generated.score;
+  bool better = config->best_metric == TRAIN_BEST_SCORE ? generated.score > state->best_validation_score
+                                                        : loss < state->best_validation_loss;
+  if (!better) {
     state->without_improvement++;
     return SS_OK;
   }
   state->best_validation_loss = loss;
+  state->best_validation_score = generated.score;
   state->best_step = state->step;
   state->without_improvement = 0;
   return config->patience > 0 ? train_weights_save(run, train_folder_best(run->folder), error) : SS_OK;
@@ -198,7 +201,8 @@ static ss_status write_row(train_run *run, bool validated, ss_error *error) {
                      state->interval_seconds > 0 ? tokens / state->interval_seconds : NAN,
                      tokens > 0 ? (double)state->interval_attended_rows / tokens : NAN,
                      validated ? state->validation_loss : NAN,
-                     validated ? state->validation_accuracy : NAN};
+                     validated ? state->validation_accuracy : NAN,
+                     validated ? state->validation_score : NAN};
   SS_TRY(metrics_append(run->metrics, &row, error));
   state->interval_loss = state->interval_seconds = 0;
   state->interval_targets = state->interval_correct = 0;
@@ -228,7 +232,11 @@ static void show_progress(train_run *run, bool finished) {
   if (!isnan(state->validation_loss))
     used += snprintf(note + used, sizeof note - (size_t)used, "  validation %.4f", state->validation_loss);
   if (!isnan(state->validation_accuracy))
-    snprintf(note + used, sizeof note - (size_t)used, "  accuracy %.1f%%", 100 * state->validation_accuracy);
+    used += snprintf(note + used, sizeof note - (size_t)used, "  accuracy %.1f%%",
+                     100 * state->validation_accuracy);
+  // Where there is an accuracy the score is next to the same.
+  if (!isnan(state->validation_score) && isnan(state->validation_accuracy))
+    snprintf(note + used, sizeof note - (size_t)used, "  score %.4f", state->validation_score);
   if (config->max_seconds > 0 && state->train_seconds > 0) {
     double expected = (double)state->step * config->max_seconds / state->train_seconds;
     run->progress.total = expected < (double)config->steps ? (int64_t)expected : config->steps;
@@ -316,7 +324,9 @@ static ss_status fill_outcome(const train_run *run, bool interrupted, train_outc
   outcome->train_loss = state->train_loss;
   outcome->validation_loss = state->validation_loss;
   outcome->validation_accuracy = state->validation_accuracy;
+  outcome->validation_score = state->validation_score;
   outcome->best_validation_loss = state->best_step >= 0 ? state->best_validation_loss : NAN;
+  outcome->best_validation_score = state->best_step >= 0 ? state->best_validation_score : NAN;
   outcome->best_step = state->best_step;
   outcome->n_parameter = gpt_n_parameter(run->model);
   outcome->stopped_early = out_of_patience(run);
@@ -381,7 +391,10 @@ json_t *train_outcome_json(const train_outcome *outcome) {
   failed |= json_object_set_new(object, "train_loss", real_or_null(outcome->train_loss));
   failed |= json_object_set_new(object, "validation_loss", real_or_null(outcome->validation_loss));
   failed |= json_object_set_new(object, "validation_accuracy", real_or_null(outcome->validation_accuracy));
+  failed |= json_object_set_new(object, "validation_score", real_or_null(outcome->validation_score));
   failed |= json_object_set_new(object, "best_validation_loss", real_or_null(outcome->best_validation_loss));
+  failed |= json_object_set_new(object, "best_validation_score",
+                                real_or_null(outcome->best_validation_score));
   failed |= json_object_set_new(object, "best_step",
                                 outcome->best_step >= 0 ? json_integer(outcome->best_step) : json_null());
   failed |= json_object_set_new(object, "n_parameter", json_integer(outcome->n_parameter));

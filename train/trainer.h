@@ -5,7 +5,7 @@
 //   config.json            the resolved configuration
 //   metrics.csv            a row every log_every steps and at every validation (train/metrics.h)
 //   checkpoints/step_N.h5  the last K whole states: weights, moments, counters
-//   best.h5                the best weights by validation loss, when patience > 0
+//   best.h5                the best weights by validation loss or score, when patience > 0
 //   model.h5, train.json   at the end: weights alone, and the outcome
 // A run is a pure function of (data, base, config), whatever the threads, interruptions and resumes, as long as
 // max_seconds is 0; only the columns and fields that hold times differ.
@@ -23,6 +23,9 @@
 #include "data/span_keys.h"
 #include "model/gpt.h"
 #include "train/optimizer.h"
+
+// What tells the best weights: the lowest validation loss, or the highest score by generation.
+typedef enum { TRAIN_BEST_LOSS, TRAIN_BEST_SCORE } train_best_metric;
 
 // A run's config, keys "train.*"; the model's and span's keys are their rooms'.
 typedef struct {
@@ -49,7 +52,9 @@ typedef struct {
   // validation
   int64_t validate_every;     // steps; 0: only at the end
   int64_t validate_examples;  // for the loss; 0: none
-  int64_t generate_examples;  // for the accuracy by generation; 0: none
+  int64_t generate_examples;  // for accuracy and score by generation; 0: none
+  int64_t generate_tokens;    // at most so many an example; 0: as many as fit
+  int best_metric;            // train_best_metric
   int64_t patience;           // validations without improvement before stopping; 0: off
   // checkpoints
   int64_t checkpoint_every;  // steps; 0: only at the end
@@ -64,11 +69,17 @@ ss_status train_config_check(const train_config *config, ss_error *error);
 // Whether a resumed run may have another value of this key than the run it continues.
 bool train_key_may_change(const train_config *config, const char *name);
 
-// Scores generated examples: the fraction correct; evaluation's job, given to the trainer by its caller so that
-// training knows no task. `model` is the current model. May return SS_ERROR_INTERRUPTED when the stop flag is
-// set: the validation is then done again by the resumed run.
-typedef ss_status (*train_generate_score)(void *user, gpt *model, double *accuracy, int64_t *items,
-                                          ss_error *error);
+// What validation by generation finds; NaN: the task has no such number.
+typedef struct {
+  double accuracy;  // share of the examples that are right
+  double score;     // mean of the task's own number, the higher the better
+  int64_t items;
+} train_generated;
+
+// Scores generated examples: evaluation's job, given to the trainer by its caller so that training knows no task.
+// `model` is the current model. May return SS_ERROR_INTERRUPTED when the stop flag is set: the validation is then done
+// again by the resumed run.
+typedef ss_status (*train_generate_score)(void *user, gpt *model, train_generated *found, ss_error *error);
 
 // Receives one-line notices during the run: a damaged checkpoint passed over, a step skipped.
 typedef void (*train_notice)(void *user, const char *message);
@@ -77,9 +88,9 @@ typedef struct {
   int64_t steps, examples, tokens, targets;  // done in all, earlier parts of a resumed run included
   int64_t skipped;                           // of the steps, those not finite
   double train_seconds;
-  double train_loss, validation_loss, validation_accuracy;  // last; NaN when never measured
-  double best_validation_loss;
-  int64_t best_step;  // -1: none
+  double train_loss, validation_loss, validation_accuracy, validation_score;  // last; NaN when never measured
+  double best_validation_loss, best_validation_score;                         // at the best step
+  int64_t best_step;                                                          // -1: none
   int64_t n_parameter;
   char parameters_hash[33];  // XXH3-128 of the final weights: equal for bit-equal runs
   bool stopped_early, interrupted;
