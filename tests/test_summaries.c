@@ -90,6 +90,7 @@ static eval_item score(const example *gold, const char *const *steps, const int3
 
 static void summaries_score_as_by_hand(void **state) {
   (void)state;
+  ss_error error = {0};
   example gold = {0};
   make_gold(&gold, 0);
   const char *const whole[] = {" The cat sat.", "A dog ran. ", NULL};
@@ -114,6 +115,11 @@ static void summaries_score_as_by_hand(void **state) {
   item = score(&gold, turned, NULL);
   assert_near(metric(item.metrics, "rougeL"), 0.5, 1e-12);
   assert_near(metric(item.metrics, "rougeLsum"), 1, 0);
+  // A summary that was cut to fit is scored whole: two of the words are missing from what was written.
+  assert_ok(example_answer_add(&gold, "The cat sat.\nA dog ran.\nRain fell.", &error));
+  item = score(&gold, whole, NULL);
+  assert_near(metric(item.metrics, "rouge1"), 2.0 * 6 / (6 + 8), 1e-12);
+  gold.n_answer = 0;
   // Nothing at all.
   const char *const none[] = {NULL};
   item = score(&gold, none, NULL);

@@ -1,7 +1,8 @@
 // Scoring of summaries: ROUGE F against the gold summary, stemmed, as the field reports it; what the summary is like
 // (length, repetition, novelty); and which article sentences its headers select.
 //
-// A summary's text is its steps, one a line: Lsum's sentences. Gold is the example's own steps. Selected sentences are
+// A summary's text is its steps, one a line: Lsum's sentences. Gold is the whole summary, whatever of it fitted into the
+// example; the article is what the example has of it. Selected sentences are
 // compared twice: by step (the k-th header's references with the k-th gold step's), and as sets (all article sentences
 // that any header names with all that gold's name), because a good summary may tell the same in another order.
 #include <ctype.h>
@@ -85,7 +86,16 @@ static ss_status add_sentence(summary_text *text, const char *bytes, int64_t n, 
   return SS_OK;
 }
 
+// A summary of which the steps are a part, because not all of it fitted, stands whole in the answer, a sentence a line.
 static ss_status gold_text(const example *gold, summary_text *text, ss_error *error) {
+  const char *line = gold->n_answer > 0 ? gold->answers : "";
+  while (*line != '\0') {
+    size_t n = strcspn(line, "\n");
+    SS_TRY(add_sentence(text, line, (int64_t)n, error));
+    line += n + (line[n] == '\n');
+  }
+  if (gold->n_answer > 0)
+    return SS_OK;
   for (int64_t s = 0; s < gold->n_segment; s++)
     if (gold->segments[s].kind == SPAN_STEP)
       SS_TRY(add_sentence(text, gold->text + gold->segments[s].text_first,
