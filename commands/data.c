@@ -6,6 +6,7 @@
 
 #include "commands/commands.h"
 #include "commands/data_output.h"
+#include "commands/data_report.h"
 #include "common/cli.h"
 #include "common/file.h"
 #include "common/memory.h"
@@ -72,6 +73,8 @@ typedef struct {
 typedef struct {
   store_writer *writer;
   const vocabulary *vocabulary;
+  const data_task *task;
+  void *tally;  // of the task, or NULL
   dataset_statistics statistics;
   ss_progress progress;
 } split_run;
@@ -81,26 +84,40 @@ static ss_status take_example(void *user, const example *example, const renderin
   split_run *run = user;
   SS_TRY(store_writer_add(run->writer, example, annotated, error));
   SS_TRY(statistics_add(&run->statistics, annotated, run->vocabulary, error));
+  if (run->tally != NULL)
+    SS_TRY(run->task->tally_add(run->tally, example, error));
   if ((run->statistics.examples & 255) == 0)
     ss_progress_update(&run->progress, run->statistics.examples, NULL);
   return SS_OK;
 }
 
 // Paths would make equal datasets differ by where their sources lay: the last component stays.
+static bool is_path(const char *key) {
+  static const char *const ends[] = {".path", "cnndm.train", "cnndm.validation", "cnndm.test", ".tokenizer"};
+  for (size_t k = 0; k < sizeof ends / sizeof *ends; k++)
+    if (strlen(key) >= strlen(ends[k]) && strcmp(key + strlen(key) - strlen(ends[k]), ends[k]) == 0)
+      return true;
+  return false;
+}
+
 static ss_status strip_paths(json_t *resolved, ss_error *error) {
   const char *name;
   json_t *value;
   json_object_foreach(resolved, name, value) {
-    size_t n = strlen(name);
     const char *text = json_string_value(value);
-    const char *slash = text == NULL ? NULL : strrchr(text, '/');
-    if (n > 5 && strcmp(name + n - 5, ".path") == 0 && slash != NULL) {
-      char *last = strdup(slash + 1);  // setting the value frees the text
-      int failed = last == NULL || json_string_set(value, last) != 0;
-      free(last);
-      if (failed)
-        return ss_fail(error, SS_ERROR_MEMORY, "configuration: out of memory");
-    }
+    if (text == NULL || !is_path(name))
+      continue;
+    size_t end = strlen(text), first = 0;
+    while (end > 1 && text[end - 1] == '/')
+      end--;
+    for (size_t k = 0; k < end; k++)
+      if (text[k] == '/')
+        first = k + 1;
+    char *last = strndup(text + first, end - first);  // setting the value frees the text
+    int failed = last == NULL || json_string_set(value, last) != 0;
+    free(last);
+    if (failed)
+      return ss_fail(error, SS_ERROR_MEMORY, "configuration: out of memory");
   }
   return SS_OK;
 }
@@ -115,8 +132,9 @@ static ss_status split_card(data_run *run, data_split split, const char *path, c
   json_t *statistics = statistics_json(&made->statistics);
   int failed = object == NULL || statistics == NULL || json_object_update(object, statistics) != 0;
   json_decref(statistics);
+  ss_status status = failed ? SS_OK : data_report_add(object, run->task, made->tally, outcome, error);
   failed |= json_object_set_new(json_object_get(run->card, "splits"), data_split_name(split), object) != 0;
-  return failed ? ss_fail(error, SS_ERROR_MEMORY, "card: out of memory") : SS_OK;
+  return failed ? ss_fail(error, SS_ERROR_MEMORY, "card: out of memory") : status;
 }
 
 static ss_status write_split(data_run *run, data_split split, const char *path, ss_error *error) {
@@ -143,20 +161,28 @@ static ss_status write_split(data_run *run, data_split split, const char *path, 
                               .max_header = (int32_t)config->max_header,
                               .n_thread = (int32_t)run->options->threads,
                               .stop = &stop_requested};
-  split_run made = {.vocabulary = run->vocabulary};
+  split_run made = {.vocabulary = run->vocabulary, .task = run->task};
   generate_outcome outcome;
-  SS_TRY(store_writer_open(&made.writer, path, run->vocabulary, run->task->name, data_split_name(split),
-                           (uint64_t)config->seed, run->resolved, error));
-  ss_progress_start(&made.progress, data_split_name(split), "examples", 0, wanted >= 0 ? wanted : available,
-                    run->options->quiet);
-  ss_status status = generate_examples(&request, take_example, &made, &outcome, error);
-  if (status != SS_OK) {
-    store_writer_abandon(made.writer);
-    return status;
+  if (run->task->tally_create != NULL)
+    SS_TRY(run->task->tally_create(&made.tally, error));
+  ss_status status = store_writer_open(&made.writer, path, run->vocabulary, run->task->name,
+                                       data_split_name(split), (uint64_t)config->seed, run->resolved, error);
+  if (status == SS_OK) {
+    ss_progress_start(&made.progress, data_split_name(split), "examples", 0, wanted >= 0 ? wanted : available,
+                      run->options->quiet);
+    status = generate_examples(&request, take_example, &made, &outcome, error);
+    if (status == SS_OK)
+      status = store_writer_close(made.writer, error);
+    else
+      store_writer_abandon(made.writer);
   }
-  SS_TRY(store_writer_close(made.writer, error));
-  ss_progress_finish(&made.progress, made.statistics.examples, NULL);
-  return split_card(run, split, path, &made, &outcome, error);
+  if (status == SS_OK) {
+    ss_progress_finish(&made.progress, made.statistics.examples, NULL);
+    status = split_card(run, split, path, &made, &outcome, error);
+  }
+  if (made.tally != NULL)
+    run->task->tally_free(made.tally);
+  return status;
 }
 
 static ss_status start_card(data_run *run, ss_error *error) {
@@ -231,6 +257,7 @@ static ss_status print_summary(const data_run *run, ss_error *error) {
   }
   if (status == SS_OK) {
     ss_table_print(table, stdout);
+    status = data_report_print(json_object_get(run->card, "splits"), stdout, error);
     printf("\nwritten to %s (card.md describes it)\n", run->options->out);
   }
   ss_table_free(table);
@@ -285,6 +312,8 @@ static const char examples[] =
     "  selfspan data arithmetic --config configs/arithmetic-wide.yaml --out runs/wide --set "
     "data.train=1000\n"
     "  selfspan data arithmetic --config FILE --out runs/data --exclude test-expressions.txt\n"
+    "  selfspan data cnndm --config configs/cnndm/data.yaml --set cnndm.train=train.jsonl.gz --out "
+    "runs/news\n"
     "  selfspan data jsonl --set jsonl.path=rows.jsonl --out runs/rows --set jsonl.on_error=skip\n"
     "  selfspan data arithmetic --help    (the task's keys)\n";
 

@@ -1,5 +1,6 @@
 #include "data/card.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,8 @@ static void write_counts(FILE *file, const json_t *splits) {
 }
 
 // One row a key of an object that all splits have, one column a split.
-static void write_by_split(FILE *file, const json_t *splits, const char *heading, const char *field) {
+static void write_by_split(FILE *file, const json_t *splits, const char *heading, const char *field,
+                           int digits) {
   const char *name, *key;
   json_t *split, *value;
   fprintf(file, "| %s |", heading);
@@ -54,13 +56,38 @@ static void write_by_split(FILE *file, const json_t *splits, const char *heading
     json_object_foreach((json_t *)splits, name, split) {
       other = json_object_get(json_object_get(split, field), key);
       if (json_is_real(other))
-        fprintf(file, " %.1f |", json_real_value(other));
+        fprintf(file, " %.*f |", digits, json_real_value(other));
       else
         fprintf(file, " %lld |", (long long)json_integer_value(other));
     }
     fprintf(file, "\n");
   }
   json_decref(keys);
+}
+
+// What the task counted, and rows that were left out.
+static void write_content(FILE *file, const json_t *splits) {
+  const char *name, *reason;
+  json_t *split, *value;
+  bool content = false, left_out = false;
+  json_object_foreach((json_t *)splits, name, split) {
+    content = content || json_object_get(split, "content") != NULL;
+    left_out = left_out || json_object_get(split, "skipped_reasons") != NULL;
+  }
+  if (content) {
+    fprintf(file, "\n## Content\n\nMeans over the examples, unless it says \"in all\".\n\n");
+    write_by_split(file, splits, "content", "content", 2);
+  }
+  if (!left_out)
+    return;
+  fprintf(file, "\n## Left out\n\n");
+  json_object_foreach((json_t *)splits, name, split) {
+    size_t k;
+    json_object_foreach(json_object_get(split, "skipped_reasons"), reason, value)
+        fprintf(file, "- %s, %lld rows: %s\n", name, (long long)json_integer_value(value), reason);
+    json_array_foreach(json_object_get(split, "skipped_first"), k, value)
+        fprintf(file, "  - %s\n", json_string_value(value));
+  }
 }
 
 static void write_markdown(FILE *file, const json_t *card) {
@@ -74,13 +101,14 @@ static void write_markdown(FILE *file, const json_t *card) {
   fprintf(file,
           "\nValidation and test hold no context twice where `data.distinct` says so; train may repeat.\n");
   fprintf(file, "\n## Steps\n\n");
-  write_by_split(file, splits, "steps", "examples_by_steps");
+  write_by_split(file, splits, "steps", "examples_by_steps", 1);
   fprintf(file,
           "\n## Attended rows\n\nRows that the generated tokens' queries read, themselves included: mean per "
           "example "
           "over each split's first examples (%lld at most).\n\n",
           integer(card, "attended_rows_sample"));
-  write_by_split(file, splits, "arm and policy", "attended_rows_per_example");
+  write_by_split(file, splits, "arm and policy", "attended_rows_per_example", 1);
+  write_content(file, splits);
   fprintf(file, "\n## Files\n\n| file | XXH128 |\n|---|---|\n");
   json_object_foreach((json_t *)splits, name, value)
       fprintf(file, "| %s | `%s` |\n", string(value, "file"), string(value, "xxh128"));

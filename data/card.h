@@ -10,7 +10,9 @@
 // Writes FOLDER/card.json and FOLDER/card.md. `card` is an object:
 //   {"format": "selfspan-card", "schema_version": 1, "task", "summary", "seed", "config": {...}, "vocabulary": {...},
 //    "vocabulary_hash", "excluded": {"file", "xxh128"} | null, "notes": text | null,
-//    "splits": {"train": {"file", "xxh128", "skipped", "duplicates", ...statistics_json}, ...}}
+//    "splits": {"train": {"file", "xxh128", "skipped", "duplicates", ...statistics_json,
+//                         "content": numbers of the task's own, "skipped_reasons": {reason: rows},
+//                         "skipped_first": ["id: reason", ...]}, ...}}; the last three where there are any
 ss_status card_write(const char *folder, const json_t *card, ss_error *error);
 
 #endif

@@ -12,6 +12,7 @@
 // Indices one thread makes at a time: many, because handing over costs a switch between threads; few when few are
 // wanted.
 #define MOST_IN_BLOCK 1024
+#define MOST_ROWS_IN_BLOCK 128  // of a reader, whose rows may be long
 #define FEWEST_IN_BLOCK 16
 #define MOST_MISSES 20000  // indices in a row without a new example, then a generator is exhausted
 
@@ -21,7 +22,7 @@ typedef struct {
   example *examples;  // [block]
   rendering *renderings;
   bool *skip;
-  const char *reason;
+  const char **reasons;  // of those that are skipped
   ss_error error;
 } worker;
 
@@ -37,6 +38,7 @@ typedef struct {
   void *user;
   generate_outcome *outcome;
   hash_set seen;
+  bool reads;          // the task has so many examples, and no more
   int64_t misses;      // in a row
   const char *reason;  // of the last skipped index
   ss_status status;
@@ -89,8 +91,10 @@ static ss_status make_block(const generate_request *request, worker *worker, int
   for (int64_t index = first; index < end; index++) {
     int64_t k = index - first;
     worker->skip[k] = false;
+    worker->reasons[k] = NULL;
     SS_TRY(request->task->example(request->state, worker->scratch, request->split, index,
-                                  &worker->examples[k], &worker->skip[k], &worker->reason, &worker->error));
+                                  &worker->examples[k], &worker->skip[k], &worker->reasons[k],
+                                  &worker->error));
     if (!worker->skip[k])
       SS_TRY(render_annotated(&worker->renderings[k], &worker->examples[k], request->vocabulary,
                               request->max_header, &worker->error));
@@ -100,12 +104,30 @@ static ss_status make_block(const generate_request *request, worker *worker, int
   return SS_OK;
 }
 
+static void note_skipped(generate_outcome *outcome, const char *id, const char *reason) {
+  int32_t k = 0;
+  while (k < outcome->n_reason && strcmp(outcome->reasons[k].reason, reason) != 0)
+    k++;
+  if (k < GENERATE_MOST_REASONS) {
+    outcome->reasons[k].reason = reason;
+    outcome->reasons[k].n++;
+    outcome->n_reason += k == outcome->n_reason;
+  }
+  if (outcome->n_named == GENERATE_MOST_NAMED)
+    return;
+  memcpy(outcome->named[outcome->n_named].id, id, sizeof outcome->named[0].id);
+  outcome->named[outcome->n_named++].reason = reason;
+}
+
 static ss_status deliver_one(delivery *delivery, worker *worker, int64_t k, ss_error *error) {
   const generate_request *request = delivery->request;
   bool known = false;
   if (worker->skip[k]) {
     delivery->outcome->skipped++;
-    delivery->reason = worker->reason;
+    if (worker->reasons[k] != NULL)
+      delivery->reason = worker->reasons[k];
+    if (worker->reasons[k] != NULL && delivery->reads)
+      note_skipped(delivery->outcome, worker->examples[k].id, worker->reasons[k]);
   } else if (request->distinct) {
     SS_TRY(set_add(&delivery->seen, content_hash(&worker->examples[k]), &known, error));
     delivery->outcome->duplicates += known;
@@ -173,6 +195,7 @@ static void free_workers(const generate_request *request, worker *workers, int32
     free(worker->examples);
     free(worker->renderings);
     free(worker->skip);
+    free(worker->reasons);
   }
   free(workers);
 }
@@ -182,21 +205,28 @@ static ss_status make_worker(const generate_request *request, worker *worker, in
   SS_TRY(ss_allocate(&worker->examples, block, sizeof *worker->examples, "examples", error));
   SS_TRY(ss_allocate(&worker->renderings, block, sizeof *worker->renderings, "renderings", error));
   SS_TRY(ss_allocate(&worker->skip, block, sizeof *worker->skip, "examples", error));
+  SS_TRY(ss_allocate(&worker->reasons, block, sizeof *worker->reasons, "examples", error));
   return request->task->scratch_create == NULL
              ? SS_OK
              : request->task->scratch_create(request->state, &worker->scratch, error);
 }
 
-static int64_t block_size(int64_t count, int32_t n_thread) {
-  int64_t block = count < 0 ? MOST_IN_BLOCK : count / (4 * (int64_t)n_thread);
-  return block < FEWEST_IN_BLOCK ? FEWEST_IN_BLOCK : block > MOST_IN_BLOCK ? MOST_IN_BLOCK : block;
+static int64_t block_size(int64_t count, int64_t available, int32_t n_thread) {
+  int64_t wanted = count < 0 ? available : count, most = available < 0 ? MOST_IN_BLOCK : MOST_ROWS_IN_BLOCK;
+  int64_t block = wanted / (4 * (int64_t)n_thread);
+  return block < FEWEST_IN_BLOCK ? FEWEST_IN_BLOCK : block > most ? most : block;
 }
 
 ss_status generate_examples(const generate_request *request, generate_take take, void *user,
                             generate_outcome *outcome, ss_error *error) {
   int32_t n_thread = request->n_thread > 0 ? request->n_thread : omp_get_max_threads();
   int64_t available = request->task->count(request->state, request->split);
-  delivery delivery = {.request = request, .take = take, .user = user, .outcome = outcome, .error = error};
+  delivery delivery = {.request = request,
+                       .take = take,
+                       .user = user,
+                       .outcome = outcome,
+                       .error = error,
+                       .reads = available >= 0};
   worker *workers = NULL;
   memset(outcome, 0, sizeof *outcome);
   if (available < 0 && request->count < 0)
@@ -206,7 +236,7 @@ ss_status generate_examples(const generate_request *request, generate_take take,
     return SS_OK;
   SS_TRY(ss_allocate(&workers, n_thread, sizeof *workers, "generator threads", error));
   ss_status status = SS_OK;
-  delivery.block = block_size(request->count, n_thread);
+  delivery.block = block_size(request->count, available, n_thread);
   for (int32_t t = 0; status == SS_OK && t < n_thread; t++)
     status = make_worker(request, &workers[t], delivery.block, error);
   if (status == SS_OK) {

@@ -23,10 +23,24 @@ typedef struct {
   const volatile sig_atomic_t *stop;  // not zero: stop with SS_ERROR_INTERRUPTED; may be NULL
 } generate_request;
 
+#define GENERATE_MOST_REASONS 8
+#define GENERATE_MOST_NAMED 10
+
 typedef struct {
   int64_t examples;
   int64_t skipped;     // indices that yielded nothing
   int64_t duplicates;  // left out because of `distinct`
+  // Of a reader's rows that were skipped: why, and the first ones. Reasons are the task's static strings.
+  struct {
+    const char *reason;
+    int64_t n;
+  } reasons[GENERATE_MOST_REASONS];
+  int32_t n_reason;
+  struct {
+    char id[64];
+    const char *reason;
+  } named[GENERATE_MOST_NAMED];
+  int32_t n_named;
 } generate_outcome;
 
 // Called in the order of the indices, never by two threads at once.

@@ -104,6 +104,10 @@ const word_list *greedy_oracle_words(const greedy_oracle *oracle, words **number
   return &oracle->source;
 }
 
+int64_t greedy_oracle_sentence_words(const greedy_oracle *oracle, int64_t k) {
+  return oracle->ends[k] - (k > 0 ? oracle->ends[k - 1] : 0);
+}
+
 // --- the target ---
 
 static ss_status add_gram(greedy_oracle *oracle, int n, int32_t *gram_id, ss_error *error) {
@@ -212,10 +216,6 @@ static inline int64_t first_match(const match_list *list, int32_t sentence) {
   return sentence > 0 ? list->ends[sentence - 1] : 0;
 }
 
-static inline int64_t words_of(const greedy_oracle *oracle, int32_t sentence) {
-  return oracle->ends[sentence] - (sentence > 0 ? oracle->ends[sentence - 1] : 0);
-}
-
 // Counts the n-grams of one sentence as used; returns by how much the overlap grows.
 static int64_t use(greedy_oracle *oracle, int n, int32_t sentence) {
   const match_list *list = &oracle->matches[n];
@@ -243,7 +243,7 @@ static int64_t walk_joints(greedy_oracle *oracle, int32_t candidate, int32_t by)
     bool here = !passed && (k == oracle->n_picked || candidate < oracle->picked[k]);
     int32_t sentence = here ? candidate : oracle->picked[k - passed];
     passed |= here;
-    int64_t n_word = words_of(oracle, sentence);
+    int64_t n_word = greedy_oracle_sentence_words(oracle, sentence);
     if (n_word == 0)
       continue;
     int32_t gram = before < 0
@@ -284,8 +284,8 @@ static score bound_of(const greedy_oracle *oracle, int32_t candidate, int64_t jo
   int64_t common[2];
   for (int n = 0; n < 2; n++)
     common[n] = oracle->matches[n].ends[candidate] - first_match(&oracle->matches[n], candidate);
-  return score_of(oracle, oracle->picked_words + words_of(oracle, candidate), oracle->overlap[0] + common[0],
-                  oracle->overlap[1] + common[1] + joints);
+  return score_of(oracle, oracle->picked_words + greedy_oracle_sentence_words(oracle, candidate),
+                  oracle->overlap[0] + common[0], oracle->overlap[1] + common[1] + joints);
 }
 
 static score try_sentence(greedy_oracle *oracle, int32_t candidate) {
@@ -294,7 +294,8 @@ static score try_sentence(greedy_oracle *oracle, int32_t candidate) {
   walk_joints(oracle, candidate, -1);
   take_back(oracle, 1, candidate);
   take_back(oracle, 0, candidate);
-  return score_of(oracle, oracle->picked_words + words_of(oracle, candidate), single, pair);
+  return score_of(oracle, oracle->picked_words + greedy_oracle_sentence_words(oracle, candidate), single,
+                  pair);
 }
 
 // One round: picks the sentence that raises `best` most; false when none does.
@@ -321,7 +322,7 @@ static bool pick_one(greedy_oracle *oracle, int64_t n_sentence, score *best) {
     return false;
   oracle->overlap[0] += use(oracle, 0, chosen);
   oracle->overlap[1] += use(oracle, 1, chosen);
-  oracle->picked_words += words_of(oracle, chosen);
+  oracle->picked_words += greedy_oracle_sentence_words(oracle, chosen);
   int32_t k = oracle->n_picked++;
   for (; k > 0 && oracle->picked[k - 1] > chosen; k--)
     oracle->picked[k] = oracle->picked[k - 1];

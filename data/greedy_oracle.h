@@ -36,5 +36,7 @@ ss_status greedy_oracle_pick(greedy_oracle *oracle, const char *target, int64_t 
 
 // The words of the whole source, and how they are numbered, until the next source (for data/novel_ngrams.h).
 const word_list *greedy_oracle_words(const greedy_oracle *oracle, words **numbering);
+// How many of them sentence k has.
+int64_t greedy_oracle_sentence_words(const greedy_oracle *oracle, int64_t k);
 
 #endif

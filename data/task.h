@@ -25,20 +25,28 @@ typedef struct data_task {
   // paths from the config. `exclude` (may be NULL) is a file of contents to keep out (one a line).
   ss_status (*open)(void **state, const void *config, uint64_t seed, const char *exclude, ss_error *error);
   void (*close)(void *state);
-  // The vocabulary this source writes; the caller owns *out.
+  // The vocabulary this source writes; the caller owns *out. Asked for once, before the first scratch; it outlives the
+  // examples, because a task may cut them to a number of tokens.
   ss_status (*vocabulary)(void *state, int32_t n_anchor, vocabulary **out, ss_error *error);
   // Examples of a split: the wanted number for a generator is the caller's; a reader says its own. -1: unlimited.
   int64_t (*count)(void *state, data_split split);
   // Example `index` of a split: a pure function of (config, seed, split, index), safe to call from many threads
   // with distinct `scratch` (made by scratch_create; may be NULL for tasks that need none). *skip is set when the
   // index yields nothing (a generator's example of another split, or excluded, or a broken input row); then the
-  // reason, if any, is in *reason (a static string).
+  // reason, if any, is in *reason (a static string), and a reader's *out has the id.
   ss_status (*scratch_create)(void *state, void **scratch, ss_error *error);
   void (*scratch_free)(void *scratch);
   ss_status (*example)(void *state, void *scratch, data_split split, int64_t index, example *out, bool *skip,
                        const char **reason, ss_error *error);
   // What the reader should know about the source (broken rows, ...), malloc'ed, or NULL. The member may be NULL.
   ss_status (*notes)(void *state, char **out, ss_error *error);
+  // What the card says of a split beyond data/statistics.h, added up over the examples that were kept; by one thread at a
+  // time, in their order. tally_json gives an object of numbers whose names are for readers ("article: sentences"),
+  // NULL when memory is out. All four members or none.
+  ss_status (*tally_create)(void **tally, ss_error *error);
+  ss_status (*tally_add)(void *tally, const example *example, ss_error *error);
+  json_t *(*tally_json)(const void *tally);
+  void (*tally_free)(void *tally);
 } data_task;
 
 // All tasks; NULL-terminated. Adding a task is one row in data/tasks/registry.c.

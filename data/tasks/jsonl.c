@@ -6,10 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
-#include "common/file.h"
 #include "common/memory.h"
+#include "data/excluded.h"
 
 #define LONGEST_ROW (64 << 20)  // bytes
 #define MOST_NAMED 10           // broken rows that the notes name
@@ -34,8 +33,7 @@ typedef struct {
   jsonl_config config;
   int file;
   row_list splits[DATA_N_SPLIT];
-  uint64_t *excluded;  // sorted hashes of contents
-  int64_t n_excluded, excluded_capacity;
+  excluded_list excluded;
   int64_t n_broken, n_left_out;
   char *notes;  // the first broken rows
 } jsonl_state;
@@ -45,59 +43,13 @@ typedef struct {
   int64_t capacity;
 } row_buffer;
 
-// --- what --exclude keeps out: rows whose contexts equal a line, white space aside ---
-
-static int compare_hashes(const void *a, const void *b) {
-  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-  return (x > y) - (x < y);
-}
-
-static ss_status content_hash(const char *text, int64_t n, uint64_t *hash, int64_t *kept, ss_error *error) {
-  char *bare = NULL;
-  SS_TRY(ss_allocate(&bare, n + 1, 1, "content", error));
-  *kept = 0;
-  for (int64_t k = 0; k < n; k++)
-    if (text[k] != ' ' && (text[k] < '\t' || text[k] > '\r'))
-      bare[(*kept)++] = text[k];
-  *hash = XXH3_64bits(bare, (size_t)*kept);
-  free(bare);
-  return SS_OK;
-}
-
-static ss_status read_excluded(jsonl_state *state, const char *path, ss_error *error) {
-  char *text = NULL;
-  size_t size = 0;
-  ss_status status = ss_read_file(path, &text, &size, error);
-  for (size_t first = 0; status == SS_OK && first < size;) {
-    const char *newline = memchr(text + first, '\n', size - first);
-    size_t end = newline == NULL ? size : (size_t)(newline - text);
-    uint64_t hash = 0;
-    int64_t kept = 0;
-    status = content_hash(text + first, (int64_t)(end - first), &hash, &kept, error);
-    if (status == SS_OK && kept > 0)
-      status = ss_grow(&state->excluded, &state->excluded_capacity, state->n_excluded + 1, sizeof hash,
-                       "excluded contents", error);
-    if (status == SS_OK && kept > 0)
-      state->excluded[state->n_excluded++] = hash;
-    first = end + 1;
-  }
-  free(text);
-  if (status == SS_OK && state->n_excluded > 0)
-    qsort(state->excluded, (size_t)state->n_excluded, sizeof *state->excluded, compare_hashes);
-  return status;
-}
+// What --exclude keeps out: rows whose contexts equal a line.
 
 static ss_status is_excluded(const jsonl_state *state, const example *row, bool *excluded, ss_error *error) {
-  uint64_t hash = 0;
-  int64_t kept = 0, end = 0;
-  *excluded = false;
-  if (state->n_excluded == 0)
-    return SS_OK;
+  int64_t end = 0;
   for (int64_t s = 0; s < row->n_segment && row->segments[s].kind == SPAN_CONTEXT; s++)
     end = row->segments[s].text_end;
-  SS_TRY(content_hash(row->text, end, &hash, &kept, error));
-  *excluded = bsearch(&hash, state->excluded, (size_t)state->n_excluded, sizeof hash, compare_hashes) != NULL;
-  return SS_OK;
+  return excluded_has(&state->excluded, row->text, end, excluded, error);
 }
 
 // --- the pass that finds the rows ---
@@ -178,7 +130,7 @@ static void close_source(void *opaque) {
     close(state->file);
   for (int split = 0; split < DATA_N_SPLIT; split++)
     free(state->splits[split].rows);
-  free(state->excluded);
+  excluded_free(&state->excluded);
   free(state->notes);
   free(state);
 }
@@ -194,7 +146,7 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
   if (state->config.path[0] == '\0')
     status = ss_fail(error, SS_ERROR_USAGE, "jsonl.path is empty, expected a file (--set jsonl.path=FILE)");
   if (status == SS_OK && exclude != NULL)
-    status = read_excluded(state, exclude, error);
+    status = excluded_read(&state->excluded, exclude, error);
   if (status == SS_OK)
     status = index_file(state, error);
   if (status == SS_OK && (state->file = open(state->config.path, O_RDONLY | O_CLOEXEC)) < 0)
