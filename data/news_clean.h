@@ -46,6 +46,8 @@ typedef enum {
 typedef struct {
   char *data;
   int64_t n, capacity;
+  char *spare;  // where rules write their result
+  int64_t spare_capacity;
 } news_text;
 
 ss_status news_text_set(news_text *text, const char *from, int64_t n, ss_error *error);
@@ -68,7 +70,7 @@ const char *news_rule_name(news_rule rule);
 ss_status news_rules_parse(const char *text, uint32_t *rules, ss_error *error);
 
 // Cleans an article in place: one paragraph without line breaks (with NEWS_LINES). *drop is set where the page is no
-// article (the text is then left as it is). `counts` may be NULL. Fails only for want of memory.
+// article. `counts` may be NULL. Fails only for want of memory.
 ss_status news_clean_article(news_text *text, uint32_t rules, news_counts *counts, bool *drop,
                              ss_error *error);
 
