@@ -20,6 +20,8 @@ const ss_key multihop_keys[] =
                     "a file of rows as the jsonl task's, question first; empty: invented two-hop questions"),
      SS_CONFIG_CHOICE(multihop_config, rows.on_error, "multihop.on_error", "fail", "fail|skip",
                       "a broken row stops the import, or is counted, named and left out"),
+     SS_CONFIG_TEXT(multihop_config, tokenizer, "multihop.tokenizer", "",
+                    "a tokenizer.json whose tokens the text is written in; empty: bytes"),
      SS_CONFIG_INT(multihop_config, people_low, "multihop.people_low", "2", 1, MULTIHOP_MOST_PEOPLE,
                    "fewest people in an invented example; each has an object and is in a place"),
      SS_CONFIG_INT(multihop_config, people_high, "multihop.people_high", "4", 1, MULTIHOP_MOST_PEOPLE,
@@ -169,9 +171,15 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
   return status;
 }
 
-static ss_status make_vocabulary(void *state, int32_t n_anchor, vocabulary **out, ss_error *error) {
-  (void)state;
-  return vocabulary_create_bytes(out, multihop_task.name, n_anchor, error);
+static ss_status make_vocabulary(void *opaque, int32_t n_anchor, vocabulary **out, ss_error *error) {
+  const multihop_state *state = opaque;
+  tokenizer *tokenizer = NULL;
+  if (state->config.tokenizer[0] == '\0')
+    return vocabulary_create_bytes(out, multihop_task.name, n_anchor, error);
+  SS_TRY(tokenizer_open_json(&tokenizer, state->config.tokenizer, error));
+  ss_status status = vocabulary_create_tokenizer(out, tokenizer, multihop_task.name, n_anchor, error);
+  tokenizer_free(tokenizer);
+  return status;
 }
 
 static int64_t count_examples(void *opaque, data_split split) {

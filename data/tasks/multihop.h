@@ -13,7 +13,7 @@
 //   An object, who has it and where it is, asked about together, belong to one split by their hash alone: a question
 //   of the test was never answered in training, whatever the seed. Its pairs may have been.
 //
-// The vocabulary is bytes.
+// The vocabulary is bytes, or a tokenizer's.
 #ifndef SELFSPAN_DATA_TASKS_MULTIHOP_H
 #define SELFSPAN_DATA_TASKS_MULTIHOP_H
 
@@ -24,8 +24,9 @@
 #define MULTIHOP_MOST_PEOPLE 16
 
 typedef struct {
-  jsonl_config rows;                // path: "" invents questions
-  int64_t people_low, people_high;  // people of an invented example; each brings two sentences
+  jsonl_config rows;                 // path: "" invents questions
+  char tokenizer[SS_CONFIG_STRING];  // "": bytes
+  int64_t people_low, people_high;   // people of an invented example; each brings two sentences
 } multihop_config;
 
 extern const ss_key multihop_keys[];  // "multihop.*" over a multihop_config
