@@ -21,7 +21,7 @@ typedef struct {
   const char *arm;
   ss_string_list assignments;
   int64_t index, anchor_offset;
-  bool every_token, no_verify, json;
+  bool text, every_token, no_verify, json;
 } inspect_options;
 
 static int32_t terminal_columns(void) {
@@ -126,10 +126,16 @@ static ss_status show_example(store *data, const inspect_options *options, const
                            .anchor_offset = (int32_t)options->anchor_offset,
                            .colours = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL,
                            .columns = terminal_columns()};
-  if (status == SS_OK)
+  if (status == SS_OK && !options->text)
     status = inspection_make(&inspection, error);
   if (status == SS_OK && options->json) {
-    status = print_json(inspection_json(&inspection), error);
+    status = print_json(options->text ? inspection_prose_json(&inspection) : inspection_json(&inspection),
+                        error);
+  } else if (status == SS_OK && options->text) {
+    printf("%s (example %lld of %lld, task %s, split %s)\n%lld tokens, %d of them prompt\n\n", example->id,
+           (long long)options->index, (long long)store_n_example(data), store_task(data), store_split(data),
+           (long long)rendered.n_token, rendered.prompt_end);
+    status = inspection_prose(&inspection, stdout, error);
   } else if (status == SS_OK) {
     printf("%s (example %lld of %lld, task %s, split %s), arm %s: ", example->id, (long long)options->index,
            (long long)store_n_example(data), store_task(data), store_split(data), arm_name(arm));
@@ -152,7 +158,9 @@ static ss_status inspect_file(const char *path, const inspect_options *options, 
   SS_TRY(ss_hdf5_format(path, &format, error));
   bool dataset = strcmp(format, "selfspan-dataset") == 0;
   ss_status status = SS_OK;
-  if (!dataset && options->index != NO_INDEX)
+  if (options->text && options->index == NO_INDEX)
+    status = ss_fail(error, SS_ERROR_USAGE, "--text shows one example: expected --index N beside it");
+  else if (!dataset && options->index != NO_INDEX)
     status = ss_fail(error, SS_ERROR_USAGE, "%s: --index needs a dataset, this is a %s", path, format);
   else if (!dataset)
     status = show_other(path, format, options, error);
@@ -183,6 +191,7 @@ static const char examples[] =
     "  selfspan inspect runs/quickstart/data/test.h5\n"
     "  selfspan inspect runs/quickstart/data/test.h5 --index 3\n"
     "  selfspan inspect FILE.h5 --index 3 --arm span --set span.choose=open --tokens\n"
+    "  selfspan inspect runs/news/test.h5 --index 3 --text\n"
     "  selfspan inspect FILE.h5 --index 3 --json\n";
 
 ss_status ss_command_inspect(int argc, char **argv, ss_error *error) {
@@ -198,6 +207,8 @@ ss_status ss_command_inspect(int argc, char **argv, ss_error *error) {
        {"arm", SS_OPTION_STRING, &options.arm, "ARM", "dense, annotated or span (default span)"},
        {"set", SS_OPTION_LIST, &options.assignments, "KEY=VALUE", "a span.* key (repeatable)"},
        {"anchor-offset", SS_OPTION_INT, &options.anchor_offset, "K", "id of the first anchor (default 0)"},
+       {"text", SS_OPTION_FLAG, &options.text, NULL,
+        "long texts: the example as prose, with arrows from context to steps"},
        {"tokens", SS_OPTION_FLAG, &options.every_token, NULL,
         "a line a token instead of a line a header or body"},
        {"no-verify", SS_OPTION_FLAG, &options.no_verify, NULL, "do not compare the file with its hash"},

@@ -46,6 +46,13 @@ ss_status inspection_show(const inspection *inspection, bool every_token, FILE *
 // terminal).
 void inspection_map(const inspection *inspection, FILE *file);
 
+// The example as prose: contexts, then steps, wrapped to the terminal, with an arrow for each step from the segments that
+// its header names down to it. Needs no views.
+ss_status inspection_prose(const inspection *inspection, FILE *file, ss_error *error);
+
+// The same for machines: segments with texts, "references" and "read_by", answers and metadata; no tokens.
+json_t *inspection_prose_json(const inspection *inspection);
+
 // Everything, for machines. The caller owns it; NULL when memory is out.
 json_t *inspection_json(const inspection *inspection);
 

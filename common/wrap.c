@@ -16,6 +16,11 @@ static int characters(const char *text, int64_t n) {
 }
 
 void ss_print_wrapped(FILE *file, const char *head, const char *text, int64_t n, int width) {
+  ss_print_wrapped_beside(file, head, NULL, text, n, width);
+}
+
+void ss_print_wrapped_beside(FILE *file, const char *head, const char *rest, const char *text, int64_t n,
+                             int width) {
   int indent = characters(head, (int64_t)strlen(head)), column = indent;
   fputs(head, file);
   for (int64_t k = 0; k < n;) {
@@ -24,7 +29,8 @@ void ss_print_wrapped(FILE *file, const char *head, const char *text, int64_t n,
       k++;
     int length = characters(text + first, k - first);
     if (length > 0 && column > indent && column + 1 + length > width) {
-      fprintf(file, "\n%*s", indent, "");
+      fprintf(file, "\n%*s", rest == NULL ? indent : 0, "");
+      fputs(rest == NULL ? "" : rest, file);
       column = indent;
     } else if (length > 0 && column > indent) {
       fputc(' ', file);

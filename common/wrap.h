@@ -12,4 +12,8 @@
 // `head` has characters. Control characters count as blanks. Ends with a newline, for an empty text too.
 void ss_print_wrapped(FILE *file, const char *head, const char *text, int64_t n, int width);
 
+// The same with lines after the first that begin with `rest`, which has as many characters as `head`.
+void ss_print_wrapped_beside(FILE *file, const char *head, const char *rest, const char *text, int64_t n,
+                             int width);
+
 #endif
