@@ -6,7 +6,9 @@
 
 #define ROWS_N_FORMAT 4
 #define ROWS_MOST_COLUMNS 4096
+#ifndef ROWS_CHUNK             // a fuzzer makes it small
 #define ROWS_CHUNK (1 << 20)  // bytes read at a time
+#endif
 
 typedef struct {
   char *data;
