@@ -1,5 +1,5 @@
-// Byte-level BPE tokenizers: text <-> token ids, equal to the id with GPT-2's and with Hugging Face's for files whose
-// pre-tokenizer is GPT-2's, with or without digits one by one (SmolLM2).
+// Tokenizers: text <-> token ids. Byte-level BPE, equal to the id with GPT-2's and with Hugging Face's for files whose
+// pre-tokenizer is GPT-2's, with or without digits one by one (SmolLM2); and llama2.c's kind (tokenizer_open_scores).
 //
 // Text is cut into pieces by GPT-2's pattern (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"):
 //   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
@@ -22,15 +22,19 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "common/gguf.h"
 
 typedef struct tokenizer tokenizer;
 typedef struct tokenizer_scratch tokenizer_scratch;
 
 typedef enum {
-  TOKENIZER_PLAIN = 1,  // encode: special tokens are text like any other; decode: they are left out
-  TOKENIZER_UNKNOWN =
-      2  // encode: a byte without a token becomes the file's unk_token, or is left out where it names none
-         // (as Hugging Face does), instead of being an error
+  // Encode: special tokens are text like any other. Decode: they are left out.
+  TOKENIZER_PLAIN = 1,
+  // Encode: a byte without a token becomes the file's unk_token, or is left out where it names none (as Hugging Face does),
+  // instead of being an error.
+  TOKENIZER_UNKNOWN = 2,
+  // llama2.c's kind. Encode: the text is no text's beginning, no space is put before it. Decode: none is taken away.
+  TOKENIZER_CONTINUES = 4
 } tokenizer_flag;
 
 // Opens GPT-2's pair of files: merges, one "left right" a line, best first, below an optional "#version" line; and a
@@ -42,6 +46,24 @@ ss_status tokenizer_open_gpt2(tokenizer **out, const char *path_bpe, const char 
 // Opens a tokenizer.json with model BPE and pre-tokenizer ByteLevel, alone or after Digits(individual_digits); others are
 // refused by name. Every added token is special; templates of the post-processor are not applied.
 ss_status tokenizer_open_json(tokenizer **out, const char *path, ss_error *error);
+
+// Opens a GGUF file's tokenizer of model "gpt2" with pre-tokenizer "gpt-2", "default" or "smollm" (or none named); others are
+// refused by name. Control and user-defined tokens are special. Ids are those that Hugging Face's transformers gives for the same
+// file: it splits text by GPT-2's pattern in all three cases. (SmolLM2's own tokenizer.json also takes digits apart, which changes
+// ids only where two or more blanks precede a number, or numbers outside ASCII follow one another: the merges hold no digits.)
+ss_status tokenizer_open_gguf(tokenizer **out, const char *path, ss_error *error);
+// The same of a file that is open; the tokenizer keeps nothing of it.
+ss_status tokenizer_from_gguf(tokenizer **out, const gguf *file, ss_error *error);
+
+// Opens llama2.c's tokenizer.bin: int32 longest; then for each token float score, int32 n, n bytes, little-endian. Ids 0..2 are
+// <unk>, <s> and </s>, which no text becomes, 3..258 the bytes. Ids are those of llama2.c's run.c (without <s> and </s>): a space
+// is put before the text, characters without a token become bytes, and the pair whose token scores best is merged, the leftmost
+// among equals. Decoding takes that space away.
+ss_status tokenizer_open_scores(tokenizer **out, const char *path, ss_error *error);
+
+// Opens whatever `path` names: a tokenizer.json, a .gguf, llama2.c's tokenizer.bin, vocab.bpe or merges.txt with its encoder.json
+// or vocab.json beside it, or a folder with tokenizer.json, one of these pairs, or one .gguf or tokenizer.bin, looked for in this order.
+ss_status tokenizer_open(tokenizer **out, const char *path, ss_error *error);
 
 // The first n_token tokens with all merges (which must make no later token) as one JSON object, complete in itself: the same
 // tokenizers give the same JSON text. The caller owns it; NULL when memory is out. About 1 MB for GPT-2's vocabulary.

@@ -274,6 +274,36 @@ static ss_status encode_text(const tokenizer *tokenizer, tokenizer_scratch *scra
   return SS_OK;
 }
 
+// Text without special tokens as llama2.c's run.c does it: characters (as it finds their ends) or their bytes, then merges.
+static ss_status encode_scored(const tokenizer *tokenizer, tokenizer_scratch *scratch, const char *text,
+                               int64_t n, bool prefix, int32_t **ids, int64_t *n_id, int64_t *capacity,
+                               ss_error *error) {
+  if (n == 0)
+    return SS_OK;
+  SS_TRY(ss_grow(ids, capacity, *n_id + n + 1, sizeof **ids, "token ids", error));
+  int32_t *write = *ids + *n_id;
+  int64_t count = 0;
+  if (prefix)
+    write[count++] = tokenizer->space;
+  for (int64_t at = 0; at < n;) {
+    int64_t end = at + 1;
+    while (end < n && end - at < 4 && ((unsigned char)text[end] & 0xC0) == 0x80)
+      end++;
+    int32_t whole = tokenizer_table_find(&tokenizer->ordinary, tokenizer, text + at, end - at);
+    if (whole >= 0)
+      write[count++] = whole;
+    for (; whole < 0 && at < end; at++)
+      write[count++] = tokenizer->byte_id[(unsigned char)text[at]];
+    at = end;
+  }
+  if (count <= SHORT_PIECE)
+    count = merge_short(tokenizer, write, count);
+  else
+    SS_TRY(merge_long(scratch, write, &count, error));
+  *n_id += count;
+  return SS_OK;
+}
+
 // The special token that starts at `text`, the longest; -1 when none does.
 static int32_t special_at(const tokenizer *tokenizer, const char *text, int64_t n) {
   for (int64_t k = 0; k < tokenizer->n_special_length; k++) {
@@ -317,8 +347,12 @@ ss_status tokenizer_encode(const tokenizer *tokenizer, tokenizer_scratch *scratc
   for (int64_t at = 0; at < n;) {
     int32_t special = -1;
     int64_t stop = plain ? n : next_special(tokenizer, text, n, at, &special), inside = 0;
-    ss_status status = encode_text(tokenizer, scratch, text + at, stop - at, flags, ids, n_id, capacity,
-                                   &inside, error);
+    ss_status status = tokenizer->scores != NULL
+                           ? encode_scored(tokenizer, scratch, text + at, stop - at,
+                                           at == 0 && (flags & TOKENIZER_CONTINUES) == 0, ids, n_id, capacity,
+                                           error)
+                           : encode_text(tokenizer, scratch, text + at, stop - at, flags, ids, n_id, capacity,
+                                         &inside, error);
     if (status == SS_OK && special >= 0)
       status = ss_grow(ids, capacity, *n_id + 1, sizeof **ids, "token ids", error);
     if (status != SS_OK) {
@@ -354,6 +388,11 @@ ss_status tokenizer_decode(const tokenizer *tokenizer, const int32_t *ids, int64
     memcpy(text + at, tokenizer->bytes + token->start, (size_t)token->length);
     at += token->length;
   }
+  // The space that encoding put there.
+  bool prefixed = tokenizer->scores != NULL && (flags & TOKENIZER_CONTINUES) == 0 && n > 0 && ids[0] >= 0 &&
+                  !tokenizer->tokens[ids[0]].special && total > 0 && text[0] == ' ';
+  if (prefixed)
+    memmove(text, text + 1, (size_t)--total);
   text[total] = '\0';
   *out = text;
   *size = total;

@@ -49,7 +49,10 @@ struct tokenizer {
   int32_t byte_id[256];  // -1: no token
   int32_t unknown;       // what TOKENIZER_UNKNOWN writes, -1: nothing
   bool digits_apart;     // every number character is a piece of its own
-  bool ignore_merges;    // a piece that is a token is that token, even if no merges make it
+  float *scores;         // llama2.c's kind: of the first n_score tokens; NULL: byte-level BPE
+  int64_t n_score;
+  int32_t space;       // llama2.c's kind: the token of " "
+  bool ignore_merges;  // a piece that is a token is that token, even if no merges make it
   bool special_first[256];
   int special_only_first;    // the one first byte of all special tokens, -1 when they have several
   int32_t *special_lengths;  // [n_special_length], descending, distinct
@@ -72,7 +75,7 @@ ss_status tokenizer_table_add(tokenizer_table *table, const tokenizer *tokenizer
 // An empty merge table for `count` merges.
 ss_status tokenizer_merges_create(tokenizer *tokenizer, int64_t count, ss_error *error);
 // False when the pair is there already.
-bool tokenizer_merges_add(tokenizer *tokenizer, int32_t left, int32_t right, int32_t id);
+bool tokenizer_merges_add(tokenizer *tokenizer, int32_t left, int32_t right, int32_t id, int32_t rank);
 
 static inline const tokenizer_merge *tokenizer_merge_find(const tokenizer *tokenizer, int32_t left,
                                                           int32_t right) {
@@ -114,12 +117,23 @@ ss_status tokenizer_load_merge_ids(tokenizer *tokenizer, int32_t left, int32_t r
                                    size_t index, ss_error *error);
 // Enters a token whose text is stored among the special ones.
 ss_status tokenizer_note_special(tokenizer *tokenizer, int32_t id, ss_error *error);
+// Enters a token of these bytes under a free id, among the special ones or not, in no table.
+ss_status tokenizer_store_token(tokenizer *tokenizer, const char *bytes, int64_t n, int32_t id, bool special,
+                                ss_error *error);
 // After the merges: compiles the pattern, finds which tokens a whole piece may become, hashes.
 ss_status tokenizer_finish(tokenizer *tokenizer, ss_error *error);
 // *out[n_merge], malloc'ed.
 ss_status tokenizer_merges_by_rank(const tokenizer *tokenizer, tokenizer_merge **out, ss_error *error);
 // A JSON file's root; an error names file, line and column. Duplicate keys are refused.
 ss_status tokenizer_load_json_file(json_t **out, const char *path, ss_error *error);
+
+// --- llama2.c's kind (tokenizer_load_scores.c) ---
+// The tokens of `tokenizer->scores`, which the tokenizer owns: texts[k] of lengths[k] bytes, of which the first three are special
+// and the next 256 the bytes in order. Ends with tokenizer_finish. `where` names the source in messages.
+ss_status tokenizer_build_scored(tokenizer *tokenizer, const char *const *texts, const int32_t *lengths,
+                                 const char *where, ss_error *error);
+#define TOKENIZER_FIRST_BYTE 3      // llama2.c: <unk>, <s>, </s>, then the 256 bytes
+#define TOKENIZER_FIRST_SCORED 259  // and then the others
 
 // --- splitting (tokenizer_split.c) ---
 ss_status tokenizer_pattern_compile(pcre2_code **out, bool digits_apart, ss_error *error);

@@ -5,11 +5,12 @@
 #include "common/memory.h"
 #include "data/tokenizer_private.h"
 
-#define KIND "byte_level_bpe"
+#define KIND_BYTE_LEVEL "byte_level_bpe"
+#define KIND_SCORED "scored_bpe"
 
 // --- writing ---
 
-// The tokens 0..n_token-1 in order; ordinary ones in the printable alphabet. NULL when memory is out.
+// The tokens 0..n_token-1 in order; special ones of a byte-level BPE as they are, all others in the printable alphabet. NULL when memory is out.
 static json_t *tokens_json(const tokenizer *tokenizer, int64_t n_token) {
   json_t *list = json_array();
   char *text = NULL;
@@ -19,7 +20,7 @@ static json_t *tokens_json(const tokenizer *tokenizer, int64_t n_token) {
     const char *bytes = tokenizer->bytes + token->start;
     int64_t n = token->length;
     bool fits = ss_grow(&text, &capacity, 2 * n + 1, 1, "token", NULL) == SS_OK;
-    if (fits && !token->special) {
+    if (fits && (!token->special || tokenizer->scores != NULL)) {
       n = tokenizer_to_printable(bytes, n, text);
       bytes = text;
     }
@@ -68,9 +69,22 @@ static json_t *merges_json(const tokenizer *tokenizer) {
   return list;
 }
 
+static json_t *scores_json(const tokenizer *tokenizer) {
+  json_t *list = json_array();
+  for (int64_t id = 0; list != NULL && id < tokenizer->n_score; id++)
+    if (json_array_append_new(list, json_real(tokenizer->scores[id])) != 0) {
+      json_decref(list);
+      list = NULL;
+    }
+  return list;
+}
+
 json_t *tokenizer_json(const tokenizer *tokenizer, int32_t n_token) {
   int64_t n = n_token < tokenizer->n_token ? n_token : tokenizer->n_token;
-  return json_pack("{s:s, s:b, s:b, s:i, s:o, s:o, s:o}", "kind", KIND, "digits_apart",
+  if (tokenizer->scores != NULL)
+    return json_pack("{s:s, s:o, s:o}", "kind", KIND_SCORED, "tokens",
+                     tokens_json(tokenizer, tokenizer->n_score), "scores", scores_json(tokenizer));
+  return json_pack("{s:s, s:b, s:b, s:i, s:o, s:o, s:o}", "kind", KIND_BYTE_LEVEL, "digits_apart",
                    tokenizer->digits_apart, "ignore_merges", tokenizer->ignore_merges, "unknown",
                    tokenizer->unknown, "tokens", tokens_json(tokenizer, n), "special",
                    specials_json(tokenizer, n), "merges", merges_json(tokenizer));
@@ -123,14 +137,11 @@ static ss_status load_merges(tokenizer *tokenizer, const json_t *json, const cha
   return SS_OK;
 }
 
-static ss_status load(tokenizer *tokenizer, const json_t *json, const char *where, ss_error *error) {
-  const char *kind = json_string_value(json_object_get(json, "kind"));
+static ss_status load_byte_level(tokenizer *tokenizer, const json_t *json, const char *where,
+                                 ss_error *error) {
   const json_t *unknown = json_object_get(json, "unknown"),
                *digits_apart = json_object_get(json, "digits_apart"),
                *ignore_merges = json_object_get(json, "ignore_merges");
-  if (kind == NULL || strcmp(kind, KIND) != 0)
-    return ss_fail(error, SS_ERROR_INPUT, "%s: tokenizer of kind \"%.40s\", expected \"%s\"", where,
-                   kind == NULL ? "" : kind, KIND);
   if (!json_is_integer(unknown) || !json_is_boolean(digits_apart) || !json_is_boolean(ignore_merges))
     return ss_fail(error, SS_ERROR_INPUT,
                    "%s: tokenizer: expected \"unknown\", \"digits_apart\" and \"ignore_merges\"", where);
@@ -144,6 +155,61 @@ static ss_status load(tokenizer *tokenizer, const json_t *json, const char *wher
   tokenizer->unknown = (int32_t)id;
   SS_TRY(load_merges(tokenizer, json, where, error));
   return tokenizer_finish(tokenizer, error);
+}
+
+typedef struct {
+  char *bytes;         // of all tokens
+  const char **texts;  // into bytes
+  int32_t *lengths;
+} scored_tokens;
+
+static ss_status read_scored(tokenizer *tokenizer, scored_tokens *read, const json_t *json, const char *where,
+                             ss_error *error) {
+  const json_t *tokens = json_object_get(json, "tokens"), *scores = json_object_get(json, "scores");
+  int64_t count = (int64_t)json_array_size(tokens), n_byte = 0;
+  if (!json_is_array(tokens) || count != (int64_t)json_array_size(scores))
+    return ss_fail(error, SS_ERROR_INPUT, "%s: tokenizer: expected as many \"scores\" as \"tokens\"", where);
+  for (int64_t id = 0; id < count; id++) {
+    if (!json_is_string(json_array_get(tokens, (size_t)id)) ||
+        !json_is_real(json_array_get(scores, (size_t)id)))
+      return ss_fail(error, SS_ERROR_INPUT, "%s: tokenizer: token %lld: expected a string and a real score",
+                     where, (long long)id);
+    n_byte += (int64_t)json_string_length(json_array_get(tokens, (size_t)id));
+  }
+  SS_TRY(ss_allocate(&tokenizer->scores, count, sizeof *tokenizer->scores, "scores", error));
+  SS_TRY(ss_allocate(&read->bytes, n_byte, 1, "tokens", error));
+  SS_TRY(ss_allocate(&read->texts, count, sizeof *read->texts, "tokens", error));
+  SS_TRY(ss_allocate(&read->lengths, count, sizeof *read->lengths, "tokens", error));
+  tokenizer->n_score = count;
+  char *next = read->bytes;
+  for (int64_t id = 0; id < count; id++) {
+    const json_t *token = json_array_get(tokens, (size_t)id);
+    int64_t n = tokenizer_from_printable(json_string_value(token), json_string_length(token), next);
+    if (n < 0)
+      return ss_fail(error, SS_ERROR_INPUT,
+                     "%s: tokenizer: token %lld has a character outside the alphabet of bytes", where,
+                     (long long)id);
+    tokenizer->scores[id] = (float)json_real_value(json_array_get(scores, (size_t)id));
+    read->texts[id] = next;
+    read->lengths[id] = (int32_t)n;
+    next += n;
+  }
+  return tokenizer_build_scored(tokenizer, read->texts, read->lengths, where, error);
+}
+
+static ss_status load(tokenizer *tokenizer, const json_t *json, const char *where, ss_error *error) {
+  const char *kind = json_string_value(json_object_get(json, "kind"));
+  if (kind != NULL && strcmp(kind, KIND_BYTE_LEVEL) == 0)
+    return load_byte_level(tokenizer, json, where, error);
+  if (kind == NULL || strcmp(kind, KIND_SCORED) != 0)
+    return ss_fail(error, SS_ERROR_INPUT, "%s: tokenizer of kind \"%.40s\", expected \"%s\" or \"%s\"", where,
+                   kind == NULL ? "" : kind, KIND_BYTE_LEVEL, KIND_SCORED);
+  scored_tokens read = {0};
+  ss_status status = read_scored(tokenizer, &read, json, where, error);
+  free(read.bytes);
+  free(read.texts);
+  free(read.lengths);
+  return status;
 }
 
 ss_status tokenizer_from_json(tokenizer **out, const json_t *json, const char *where, ss_error *error) {

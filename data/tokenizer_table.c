@@ -82,13 +82,14 @@ ss_status tokenizer_merges_create(tokenizer *tokenizer, int64_t count, ss_error 
   return SS_OK;
 }
 
-bool tokenizer_merges_add(tokenizer *tokenizer, int32_t left, int32_t right, int32_t id) {
+bool tokenizer_merges_add(tokenizer *tokenizer, int32_t left, int32_t right, int32_t id, int32_t rank) {
   if (tokenizer_merge_find(tokenizer, left, right) != NULL)
     return false;
   uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
   int64_t at = (int64_t)((pair * 0x9E3779B97F4A7C15ull) >> 32) & tokenizer->merge_mask;
   while (tokenizer->merges[at].pair != TOKENIZER_NO_PAIR)
     at = (at + 1) & tokenizer->merge_mask;
-  tokenizer->merges[at] = (tokenizer_merge){pair, (int32_t)tokenizer->n_merge++, id};
+  tokenizer->merges[at] = (tokenizer_merge){pair, rank, id};
+  tokenizer->n_merge++;
   return true;
 }

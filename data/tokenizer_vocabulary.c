@@ -48,6 +48,14 @@ static void take_bytes(tokenizer *tokenizer, int32_t id, int64_t length, bool sp
   tokenizer->n_byte += length;
 }
 
+ss_status tokenizer_store_token(tokenizer *tokenizer, const char *bytes, int64_t n, int32_t id, bool special,
+                                ss_error *error) {
+  SS_TRY(reserve_bytes(tokenizer, (size_t)n, error));
+  memcpy(tokenizer->bytes + tokenizer->n_byte, bytes, (size_t)n);
+  take_bytes(tokenizer, id, n, special);
+  return SS_OK;
+}
+
 ss_status tokenizer_note_special(tokenizer *tokenizer, int32_t id, ss_error *error) {
   const tokenizer_token *token = &tokenizer->tokens[id];
   int64_t at = 0;
@@ -111,9 +119,7 @@ ss_status tokenizer_load_special(tokenizer *tokenizer, const char *text, size_t 
   if (tokenizer_special_find(tokenizer, text, (int64_t)n) >= 0)
     return ss_fail(error, SS_ERROR_INPUT, "%s: special token \"%.*s\" (id %d) is there already", path,
                    shown(n), text, id);
-  SS_TRY(reserve_bytes(tokenizer, n, error));
-  memcpy(tokenizer->bytes + tokenizer->n_byte, text, n);
-  take_bytes(tokenizer, id, (int64_t)n, true);
+  SS_TRY(tokenizer_store_token(tokenizer, text, (int64_t)n, id, true, error));
   return tokenizer_note_special(tokenizer, id, error);
 }
 
@@ -248,7 +254,7 @@ ss_status tokenizer_load_merge(tokenizer *tokenizer, const char *left, size_t n_
     return ss_fail(error, SS_ERROR_INPUT,
                    "%s: %s: what \"%.*s\" and \"%.*s\" make is not a token of the vocabulary", path, where,
                    shown(n_left), left, shown(n_right), right);
-  if (!tokenizer_merges_add(tokenizer, left_id, right_id, id))
+  if (!tokenizer_merges_add(tokenizer, left_id, right_id, id, (int32_t)tokenizer->n_merge))
     return ss_fail(error, SS_ERROR_INPUT, "%s: %s: the merge of \"%.*s\" and \"%.*s\" is there already", path,
                    where, shown(n_left), left, shown(n_right), right);
   return SS_OK;
@@ -262,7 +268,7 @@ ss_status tokenizer_load_merge_ids(tokenizer *tokenizer, int32_t left, int32_t r
   memcpy(bytes, tokenizer->bytes + tokenizer->tokens[left].start, (size_t)n_left);
   memcpy(bytes + n_left, tokenizer->bytes + tokenizer->tokens[right].start, (size_t)n_right);
   int32_t id = tokenizer_table_find(&tokenizer->ordinary, tokenizer, bytes, n_left + n_right);
-  if (id < 0 || !tokenizer_merges_add(tokenizer, left, right, id))
+  if (id < 0 || !tokenizer_merges_add(tokenizer, left, right, id, (int32_t)tokenizer->n_merge))
     return ss_fail(error, SS_ERROR_INPUT, "%s: tokenizer: merge %zu (%d, %d) %s", path, index, left, right,
                    id < 0 ? "makes no token of the vocabulary" : "is there already");
   return SS_OK;
@@ -299,6 +305,11 @@ static ss_status keep_whole(tokenizer *tokenizer, tokenizer_scratch *scratch, in
 }
 
 static ss_status hash_loaded(tokenizer *tokenizer, ss_error *error) {
+  if (tokenizer->scores != NULL) {
+    tokenizer->loaded_hash = XXH3_64bits(tokenizer->scores,
+                                         (size_t)tokenizer->n_score * sizeof *tokenizer->scores);
+    return SS_OK;
+  }
   tokenizer_merge *by_rank = NULL;
   SS_TRY(tokenizer_merges_by_rank(tokenizer, &by_rank, error));
   XXH3_state_t *state = XXH3_createState();
@@ -322,6 +333,8 @@ static ss_status hash_loaded(tokenizer *tokenizer, ss_error *error) {
 
 ss_status tokenizer_finish(tokenizer *tokenizer, ss_error *error) {
   SS_TRY(tokenizer_pattern_compile(&tokenizer->pattern, tokenizer->digits_apart, error));
+  if (tokenizer->scores != NULL)
+    return hash_loaded(tokenizer, error);
   tokenizer_scratch *scratch = NULL;
   int32_t *ids = NULL;
   int64_t capacity = 0;
@@ -415,6 +428,7 @@ void tokenizer_free(tokenizer *tokenizer) {
   free(tokenizer->ordinary.slots);
   free(tokenizer->special.slots);
   free(tokenizer->merges);
+  free(tokenizer->scores);
   free(tokenizer->special_lengths);
   pcre2_code_free(tokenizer->pattern);
   free(tokenizer);

@@ -287,8 +287,8 @@ ss_status vocabulary_encode(const vocabulary *vocabulary, const char *text, int6
   if (vocabulary->tokenizer != NULL) {
     tokenizer_scratch *scratch = NULL;
     SS_TRY(tokenizer_pool_take(vocabulary->pool, &scratch, error));
-    ss_status status = tokenizer_encode(vocabulary->tokenizer, scratch, text, n, TOKENIZER_PLAIN, ids, n_id,
-                                        capacity, error);
+    ss_status status = tokenizer_encode(vocabulary->tokenizer, scratch, text, n,
+                                        TOKENIZER_PLAIN | TOKENIZER_CONTINUES, ids, n_id, capacity, error);
     tokenizer_pool_give(vocabulary->pool, scratch);
     return status == SS_OK ? SS_OK : ss_error_context(error, "%s", where);
   }

@@ -1,6 +1,6 @@
 // Byte-level BPE: merges, ties, pieces, special tokens, any bytes; GPT-2's own files where they are.
 // With arguments it is the filter that tests/peers/tokenizer_ids.py compares with other tokenizers:
-//   test_tokenizer FLAGS gpt2 VOCAB_BPE ENCODER_JSON | FLAGS json TOKENIZER_JSON
+//   test_tokenizer FLAGS gpt2 VOCAB_BPE ENCODER_JSON | FLAGS KIND PATH
 // reads (uint32 n, n bytes)*, writes (uint32 n, n int32 ids)*, and the seconds of encoding to stderr.
 #include "tests/tokenizer_fixture.h"
 
@@ -317,7 +317,7 @@ static int filter(int argc, char **argv) {
   tokenizer_scratch *scratch = NULL;
   int flags = atoi(argv[1]);
   ss_status status = argc == 5   ? tokenizer_open_gpt2(&made, argv[3], argv[4], &error)
-                     : argc == 4 ? tokenizer_open_json(&made, argv[3], &error)
+                     : argc == 4 ? tokenizer_open(&made, argv[3], &error)
                                  : SS_ERROR_USAGE;
   if (status == SS_OK)
     status = tokenizer_scratch_create(&scratch, made, &error);
