@@ -270,7 +270,7 @@ static void failures_leave_nothing(void **state) {
   assert_false(ss_file_exists(out));
   assert_refused(run_data(&error, "arithmetic", "--config", config, NULL), SS_ERROR_USAGE,
                  "--out DIR is missing");
-  assert_refused(run_data(&error, "arithmetics", NULL), SS_ERROR_USAGE, "known: arithmetic, jsonl");
+  assert_refused(run_data(&error, "arithmetics", NULL), SS_ERROR_USAGE, "known: arithmetic, cnndm, jsonl");
   assert_refused(run_data(&error, "--quiet", NULL), SS_ERROR_USAGE, "expected a task first");
   assert_refused(run_data(&error, "arithmetic", "--out", out, "--set", "arithmetic.leafs=3", NULL),
                  SS_ERROR_USAGE, "arithmetic.leafs");

@@ -2,10 +2,11 @@
 
 #include "data/task.h"
 #include "data/tasks/arithmetic.h"
+#include "data/tasks/cnndm.h"
 #include "data/tasks/jsonl.h"
 #include "data/tasks/multihop.h"
 
-const data_task *const data_tasks[] = {&arithmetic_task, &jsonl_task, &multihop_task, NULL};
+const data_task *const data_tasks[] = {&arithmetic_task, &cnndm_task, &jsonl_task, &multihop_task, NULL};
 
 const char *data_split_name(data_split split) {
   static const char *const names[DATA_N_SPLIT] = {"train", "validation", "test"};
