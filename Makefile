@@ -39,7 +39,7 @@ cuda_support_sources := $(wildcard tests/cuda_*.c tests/cuda_*.cu)
 test_sources := $(filter-out $(cuda_test_sources),$(wildcard tests/test_*.c))
 support_sources := $(filter-out $(test_sources) tests/test_cuda_% tests/cuda_%,$(wildcard tests/*.c))
 shell_tests := $(wildcard tests/*.test.sh)
-formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels/cuda tests tests/emulator tests/gpu) \
+formatted := $(wildcard *.c $(addsuffix /*.[ch],$(rooms) kernels/cuda tests tests/emulator tests/fuzz tests/gpu) \
   $(addsuffix /*.cu,kernels/cuda tests tests/gpu) kernels/cuda/*.cuh tests/emulator/*.cpp)
 
 # ---------------------------------------------------------------- what the machine has
@@ -249,6 +249,42 @@ run-tests: test-programs
 	@CC="$(CC)" BUILD=$(B) SELFSPAN=$(abspath $(BINARY)) bash tests/run.sh $(tests) $(emulated_tests) $(skipped_tests) \
 	  $(runnable_gpu_tests) $(shell_tests)
 
+# ---------------------------------------------------------------- fuzzing
+
+# Harnesses of libFuzzer for everything that reads files from outside; they need the whole library built with clang.
+.PHONY: fuzz fuzz-smoke
+FUZZ_CC ?= clang
+fuzz_sources := $(filter-out train/% infer/% commands/% notebooks-export/%,$(sources))
+fuzz_objects := $(fuzz_sources:%.c=$(B)/fuzz/obj/%.o)
+fuzz_programs := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz_cflags := $(ss_cflags) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+ifneq ($(filter fuzz fuzz-smoke,$(goals)),)
+fuzz_ready := $(shell echo 'int LLVMFuzzerTestOneInput(void) { return omp_get_max_threads() < 0; }' | $(FUZZ_CC) -include omp.h \
+  -fopenmp -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null && echo yes)
+endif
+
+fuzz: $(if $(fuzz_ready),$(fuzz_programs))
+	@$(if $(fuzz_ready),echo "fuzz: $(words $(fuzz_programs)) harnesses in $(B)/fuzz",echo "fuzz: skipped, no clang with libFuzzer and OpenMP")
+
+fuzz-smoke: fuzz
+	@$(if $(fuzz_ready),bash tests/fuzz/smoke.sh $(abspath $(fuzz_programs)))
+
+$(B)/fuzz/obj/%.o: %.c $(B)/flags | require
+	@mkdir -p $(@D)
+	@echo "cc    $< (fuzzed)"
+	@$(FUZZ_CC) $(fuzz_cflags) $(if $(filter tests/%,$<),,-fsanitize=fuzzer-no-link) -MMD -MP -c -o $@ $<
+
+$(B)/fuzz/libselfspan.a: $(fuzz_objects)
+	@rm -f $@
+	@ar crs $@ $^
+
+$(fuzz_programs): $(B)/fuzz/%: $(B)/fuzz/obj/tests/fuzz/fuzz_%.o $(B)/fuzz/libselfspan.a
+	@$(FUZZ_CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(ss_libs)
+
+-include $(wildcard $(B)/fuzz/obj/*/*.d $(B)/fuzz/obj/*/*/*.d)
+
+# ---------------------------------------------------------------- formatting
+
 clang_format := $(or $(CLANG_FORMAT),clang-format)
 format:
 	@$(clang_format) -i $(formatted)
@@ -295,6 +331,7 @@ help:
 	@echo "make quickstart   generate data, fine-tune the three arms from the base, print the table"
 	@echo "make test         build and run every test"
 	@echo "make asan         the same under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make fuzz         libFuzzer's harnesses of every reader of files, in build/fuzz; fuzz-smoke runs each for a second"
 	@echo "make deps         install missing libraries; asks first (YES=1 does not; PYTHON=1 adds Python)"
 	@echo "make bench        CPU training and decoding benchmarks"
 	@echo "make base         train the base model that the quickstart fine-tunes (an hour or two)"
