@@ -45,7 +45,7 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
     status = error != NULL ? error->status : SS_ERROR_USAGE;
   if (status == SS_OK)
     status = device_options_open(&device, &options->device, error);
-  size_t said = status == SS_OK && !options->quiet ? device_say(device) : 0;
+  size_t said = status == SS_OK && !options->quiet && options->models.count > 0 ? device_say(device) : 0;
   if (status == SS_OK && options->out != NULL)
     status = eval_report_folder(options->out, options->force, error);
   if (status == SS_OK)

@@ -116,7 +116,9 @@ static ss_status next_request(void *user, decode_request *out, bool *done, ss_er
 
 static ss_status take_result(void *user, const decode_result *result, ss_error *error) {
   generate_run *run = user;
-  return generate_show(run, &run->prompts[result->index], result, error);
+  const generate_prompt *prompt = &run->prompts[result->index];
+  return prompt->article != NULL && run->list == NULL ? generate_show_news(run, prompt, result, error)
+                                                      : generate_show(run, prompt, result, error);
 }
 
 static ss_status run_model(generate_run *run, ss_device *device, ss_error *error) {
@@ -136,6 +138,8 @@ static ss_status run_model(generate_run *run, ss_device *device, ss_error *error
   span_policy policy = span_keys_policy(&keys);
   file.policy = arm_policy(file.arm, &policy);
   if (status == SS_OK)
+    status = generate_add_texts(run, error);
+  if (status == SS_OK)
     status = decoder_create(&decoder, file.model, file.vocabulary, file.arm, &file.policy, &decode,
                             gpt_get_config(file.model)->n_positions, error);
   if (status == SS_OK && run->options->stream)
@@ -143,6 +147,8 @@ static ss_status run_model(generate_run *run, ss_device *device, ss_error *error
   decode_statistics statistics = {0};
   if (status == SS_OK)
     status = decoder_run(decoder, next_request, take_result, run, &statistics, error);
+  if (status == SS_OK)
+    generate_show_speed(run, &statistics);
   decoder_free(decoder);
   model_file_close(&file);
   return status;
@@ -182,18 +188,22 @@ static const char examples[] =
     "  selfspan generate --model runs/span/model.h5 --expression '((1+2)*3)' --show-spans\n"
     "  selfspan generate --model runs/span/model.h5 --expression '8-(2*3)' --temperature 0.7 --set "
     "decode.seed=1\n"
-    "  selfspan generate --model runs/notes/model.h5 --prompt-file article.txt\n"
+    "  selfspan generate --model runs/news/model.h5 --text article.txt --show-spans\n"
+    "  selfspan generate --model runs/notes/model.h5 --prompt-file notes.txt\n"
     "  selfspan generate --model runs/notes/model.h5 --jsonl prompts.jsonl --json\n";
 
 static ss_status parse_and_run(generate_options *options, int argc, char **argv, ss_error *error) {
   const ss_key_group groups[] = {{decode_keys, &options->decode},
                                  {span_policy_keys, &options->span},
                                  {arithmetic_keys, &options->arithmetic},
+                                 {cnndm_keys, &options->cnndm},
                                  {NULL, NULL}};
   double temperature = -1;
   const ss_option table[] = {
       {"model", SS_OPTION_STRING, &options->model, "FILE", "a trained model, e.g. RUN/model.h5"},
       {"expression", SS_OPTION_LIST, &options->expressions, "TEXT", "an arithmetic prompt (repeatable)"},
+      {"text", SS_OPTION_LIST, &options->texts, "FILE",
+       "an article to summarise, cleaned and cut into sentences as the model's data were (repeatable)"},
       {"prompt-file", SS_OPTION_STRING, &options->prompt_file, "FILE", "a text, one context segment a line"},
       {"jsonl", SS_OPTION_STRING, &options->jsonl, "FILE", "prompts as rows of the jsonl task"},
       {"show-spans", SS_OPTION_FLAG, &options->show_spans, NULL, "what each step references and reads"},
@@ -224,8 +234,9 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
                    "--model is missing: the file of a trained model, e.g. RUN/model.h5");
   if (options->stream && options->json)
     return ss_fail(error, SS_ERROR_USAGE, "--stream and --json exclude each other");
-  if (options->expressions.count == 0 && options->prompt_file == NULL && options->jsonl == NULL)
-    return ss_fail(error, SS_ERROR_USAGE, "no prompt: give --expression, --prompt-file or --jsonl");
+  if (options->expressions.count == 0 && options->texts.count == 0 && options->prompt_file == NULL &&
+      options->jsonl == NULL)
+    return ss_fail(error, SS_ERROR_USAGE, "no prompt: give --expression, --text, --prompt-file or --jsonl");
   SS_TRY(device_options_check(&options->device, error));
   if (options->decode.control == DECODE_ORACLE || options->decode.control == DECODE_REPLAY)
     return ss_fail(error, SS_ERROR_USAGE,
@@ -239,6 +250,7 @@ ss_status ss_command_generate(int argc, char **argv, ss_error *error) {
   options->device = (device_options)DEVICE_DEFAULTS;
   ss_status status = parse_and_run(options, argc, argv, error);
   ss_string_list_free(&options->expressions);
+  ss_string_list_free(&options->texts);
   ss_string_list_free(&options->assignments);
   free(options);
   return status;

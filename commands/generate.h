@@ -11,22 +11,25 @@
 #include "data/render.h"
 #include "data/span_keys.h"
 #include "data/tasks/arithmetic.h"
+#include "data/tasks/cnndm.h"
 #include "infer/decoder.h"
 #include "train/model_file.h"
 
 typedef struct {
   const char *model, *prompt_file, *jsonl;
   device_options device;
-  ss_string_list expressions, assignments;
+  ss_string_list expressions, texts, assignments;
   bool show_spans, stream, constrain, json;
   decode_options decode;
   span_keys span;  // only to check --set
   arithmetic_config arithmetic;
+  cnndm_config cnndm;
 } generate_options;
 
 typedef struct {
   example content;
-  bool has_gold;  // content has the right answer too
+  bool has_gold;        // content has the right answer too
+  const char *article;  // the file of an article; NULL: another prompt
   rendering rendered;
 } generate_prompt;
 
@@ -45,6 +48,15 @@ ss_status generate_prompt_add(generate_run *run, generate_prompt **out, ss_error
 // Prints one finished sequence, or appends it to run->list.
 ss_status generate_show(generate_run *run, const generate_prompt *prompt, const decode_result *result,
                         ss_error *error);
+
+// --- generate_news.c ---
+// Makes a prompt of every article of --text, as the cnndm task does. The model is open.
+ss_status generate_add_texts(generate_run *run, ss_error *error);
+// Prints a summary; with --show-spans each sentence with the article sentences that it read.
+ss_status generate_show_news(const generate_run *run, const generate_prompt *prompt,
+                             const decode_result *result, ss_error *error);
+// Prints how fast articles were summarised; nothing without --text, or with --json.
+void generate_show_speed(const generate_run *run, const decode_statistics *statistics);
 
 // Prints one generated token as it comes (a decode_watch; user: the generate_run). Segments end their line.
 void generate_stream(void *user, int64_t index, int32_t token, int32_t rows);

@@ -1,63 +1,67 @@
 #include "eval/ngrams.h"
 
 #include <math.h>
-#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "common/random.h"
-#include "eval/rouge_private.h"
+#include "common/memory.h"
+#include "data/novel_ngrams.h"
 
-enum { IN_SOURCE = 1, IN_SUMMARY = 2 };
+// Buffers of one comparison.
+typedef struct {
+  words *words;
+  ngram_counter *counter;
+  word_list summary, source;
+  int64_t *ends;  // [n_line] in `summary`
+  int64_t n_line, line_capacity;
+} ngram_reader;
 
-static uint64_t key_of(const int32_t *ids, int n) {
-  uint64_t words[NGRAM_LONGEST] = {0};
-  for (int k = 0; k < n; k++)
-    words[k] = (uint64_t)ids[k] + 1;
-  return ss_hash64(words[0] << 32 | words[1], words[2] << 32 | words[3], (uint64_t)n);
+_Static_assert(NGRAM_LONGEST == NOVEL_NGRAMS_LONGEST, "as many are counted");
+
+static double share(int64_t part, int64_t whole) {
+  return whole > 0 ? (double)part / (double)whole : NAN;
 }
 
-// What is known of an n-gram; the caller changes it.
-static int32_t *marks_of(rouge_table *table, uint64_t key) {
-  rouge_slot *slot = rouge_table_find(table, key);
-  if (slot->stamp != table->stamp)
-    *slot = (rouge_slot){key, 0, table->stamp};
-  return &slot->value;
-}
-
-static ss_status count(rouge_scorer *scorer, int n, ngram_shares *out, ss_error *error) {
-  const rouge_tokens *summary = &scorer->prediction, *source = &scorer->reference;
-  rouge_table *table = &scorer->pair_table;
-  int64_t total = 0, distinct = 0, novel = 0;
-  SS_TRY(rouge_table_reset(table, summary->count + source->count, error));
-  for (int64_t i = 0; i + n <= source->count; i++)
-    *marks_of(table, key_of(source->ids + i, n)) = IN_SOURCE;
-  for (int64_t s = 0; s < summary->n_sentence; s++)
-    for (int64_t i = summary->sentences[s]; i + n <= summary->sentences[s + 1]; i++) {
-      int32_t *marks = marks_of(table, key_of(summary->ids + i, n));
-      total++;
-      distinct += (*marks & IN_SUMMARY) == 0;
-      novel += *marks == 0;
-      *marks |= IN_SUMMARY;
-    }
-  out->novel[n - 1] = distinct > 0 ? (double)novel / (double)distinct : NAN;
-  if (n == NGRAM_REPEATED)
-    out->repeated = total > 0 ? (double)(total - distinct) / (double)total : NAN;
+static ss_status read_lines(ngram_reader *reader, rouge_text text, ss_error *error) {
+  for (int64_t first = 0; first < text.size;) {
+    const char *line = text.bytes + first, *newline = memchr(line, '\n', (size_t)(text.size - first));
+    int64_t n = newline == NULL ? text.size - first : newline - line;
+    SS_TRY(words_read(reader->words, line, n, &reader->summary, error));
+    SS_TRY(ss_grow(&reader->ends, &reader->line_capacity, reader->n_line + 1, sizeof *reader->ends, "lines",
+                   error));
+    reader->ends[reader->n_line++] = reader->summary.n;
+    first += n + 1;
+  }
   return SS_OK;
 }
 
-static ss_status measure(rouge_scorer *scorer, rouge_text summary, rouge_text source, ngram_shares *out,
+static ss_status measure(ngram_reader *reader, rouge_text summary, rouge_text source, ngram_shares *out,
                          ss_error *error) {
-  SS_TRY(rouge_words_reset(scorer, error));
-  SS_TRY(rouge_tokenize(scorer, summary, &scorer->prediction, error));
-  SS_TRY(rouge_tokenize(scorer, source, &scorer->reference, error));
-  for (int n = 1; n <= NGRAM_LONGEST; n++)
-    SS_TRY(count(scorer, n, out, error));
+  novel_ngrams counts;
+  int64_t total = 0;
+  SS_TRY(words_create(&reader->words, error));
+  SS_TRY(ngram_counter_create(&reader->counter, error));
+  SS_TRY(read_lines(reader, summary, error));
+  SS_TRY(words_read(reader->words, source.bytes, source.size, &reader->source, error));
+  SS_TRY(ngram_counter_count(reader->counter, &reader->source, &reader->summary, reader->ends, reader->n_line,
+                             &counts, error));
+  for (int n = 0; n < NGRAM_LONGEST; n++)
+    out->novel[n] = share(counts.novel[n], counts.distinct[n]);
+  for (int64_t k = 0; k < reader->n_line; k++) {
+    int64_t n = reader->ends[k] - (k > 0 ? reader->ends[k - 1] : 0) - (NGRAM_REPEATED - 1);
+    total += n > 0 ? n : 0;
+  }
+  out->repeated = share(total - counts.distinct[NGRAM_REPEATED - 1], total);
   return SS_OK;
 }
 
 ss_status ngram_shares_of(rouge_text summary, rouge_text source, ngram_shares *out, ss_error *error) {
-  rouge_scorer *scorer = NULL;
-  SS_TRY(rouge_scorer_create(&scorer, false, error));
-  ss_status status = measure(scorer, summary, source, out, error);
-  rouge_scorer_free(scorer);
+  ngram_reader reader = {0};
+  ss_status status = measure(&reader, summary, source, out, error);
+  words_free(reader.words);
+  ngram_counter_free(reader.counter);
+  free(reader.summary.ids);
+  free(reader.source.ids);
+  free(reader.ends);
   return status;
 }

@@ -5,7 +5,7 @@
 #include "common/error.h"
 #include "eval/rouge.h"
 
-#define NGRAM_LONGEST 4
+#define NGRAM_LONGEST 4  // as data/novel_ngrams.h counts
 #define NGRAM_REPEATED 3
 
 typedef struct {
@@ -15,9 +15,9 @@ typedef struct {
   double repeated;
 } ngram_shares;
 
-// Tokens are ROUGE's, not stemmed. A line of `summary` is a sentence: its n-grams end with it, so that sentences taken
-// from different places of the source are no news; the source is one run of tokens. A share of no n-grams is NaN. A
-// text above ROUGE_MAX_BYTES is SS_ERROR_LIMIT.
+// Tokens are those of data/words.h: ROUGE's, not stemmed. A line of `summary` is a sentence: its n-grams end with it, so
+// that sentences taken from different places of the source are no news; the source is one run of tokens. A share of no
+// n-grams is NaN. A text above WORDS_MAX_BYTES is SS_ERROR_LIMIT.
 ss_status ngram_shares_of(rouge_text summary, rouge_text source, ngram_shares *out, ss_error *error);
 
 #endif

@@ -22,6 +22,9 @@ eval_rates eval_rates_of(const eval_result *result, const eval_counts *counts) {
                                      : NAN;
   rates.reference_recall = chosen ? ratio((double)counts->references_right, (double)counts->references_gold)
                                   : NAN;
+  rates.reference_f = chosen ? ratio(2.0 * (double)counts->references_right,
+                                     (double)(counts->references_written + counts->references_gold))
+                             : NAN;
   rates.reference_exact = chosen ? ratio((double)counts->headers_exact, (double)counts->headers) : NAN;
   rates.malformed = result->decoded ? ratio((double)counts->malformed_items, items) : NAN;
   rates.tokens_per_example = result->decoded ? ratio((double)counts->generated_tokens, items) : NAN;

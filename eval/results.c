@@ -61,6 +61,8 @@ static ss_status arm_row(ss_table *table, const eval_result *result, bool score,
     SS_TRY(accuracy_cells(table, &rates, score, error));
   SS_TRY(percent_cell(table, rates.reference_precision, error));
   SS_TRY(percent_cell(table, rates.reference_recall, error));
+  if (open_ended(result))
+    SS_TRY(percent_cell(table, rates.reference_f, error));
   SS_TRY(percent_cell(table, rates.reference_exact, error));
   SS_TRY(percent_cell(table, rates.malformed, error));
   SS_TRY(number_cell(table, rates.tokens_per_example, 1, error));
@@ -99,8 +101,8 @@ static const char *compared_with(const eval_result *results, int count) {
 
 ss_status eval_print_arms(const eval_result *results, int count, FILE *file, ss_error *error) {
   static const char *const first[] = {"arm", "items"}, *const accuracy[] = {"accuracy%", "95%"},
-                           *const references[] = {"ref prec%",  "ref rec%",  "ref exact%",
-                                                  "malformed%", "tokens/ex", "rows/ex"},
+                           *const references[] = {"ref prec%", "ref rec%"},
+                           *const tokens[] = {"ref exact%", "malformed%", "tokens/ex", "rows/ex"},
                            *const speed[] = {"rows/tok", "MB/ex", "prefill s", "decode s", "ex/s"},
                            *const limits[] = {"ceiling ex/s", "% of it"},
                            *const last[] = {"tok/s", "train s"};
@@ -115,7 +117,10 @@ ss_status eval_print_arms(const eval_result *results, int count, FILE *file, ss_
       columns[n++] = results[0].score_name;
     columns[n++] = "step%";
   }
-  n = add_columns(columns, n, references, sizeof references / sizeof *references);
+  n = add_columns(columns, n, references, 2);
+  if (open_ended(results))
+    columns[n++] = "ref F%";
+  n = add_columns(columns, n, tokens, sizeof tokens / sizeof *tokens);
   if (open_ended(results))
     columns[n++] = *compared_with(results, count) != '\0' ? rows : "rows%";
   n = add_columns(columns, n, speed, sizeof speed / sizeof *speed);

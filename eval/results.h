@@ -15,7 +15,7 @@ typedef struct {
   double accuracy, accuracy_low, accuracy_high;  // 95% Wilson interval
   double score;                                  // mean of the task's own number
   double step_accuracy, derivation_accuracy;
-  double reference_precision, reference_recall, reference_exact;
+  double reference_precision, reference_recall, reference_f, reference_exact;
   double malformed;  // share of items
   double tokens_per_example, rows_per_example, rows_per_token;
   double prefill_rows_per_example;

@@ -23,6 +23,7 @@ static void set_rates(json_t *object, const eval_result *result, const eval_coun
   set_real(object, "derivation_accuracy", rates.derivation_accuracy);
   set_real(object, "reference_precision", rates.reference_precision);
   set_real(object, "reference_recall", rates.reference_recall);
+  set_real(object, "reference_f", rates.reference_f);
   set_real(object, "reference_exact", rates.reference_exact);
   set_real(object, "malformed", rates.malformed);
   set_int(object, "generated_tokens", counts->generated_tokens);

@@ -56,8 +56,8 @@ ss_status cnndm_annotator_create(cnndm_annotator **out, const cnndm_config *conf
 void cnndm_annotator_free(cnndm_annotator *annotator);
 
 // Cleans, splits and annotates an article (n_article bytes of UTF-8) with its summary into `out`. A NULL summary gives the
-// context alone: the same prompt as with a summary. *reason is NULL, or says why nothing came of it (a static string:
-// no text, no article, nothing fits).
+// context alone: the same prompt as with a summary, and of the metadata "article", without its words. *reason is NULL, or
+// says why nothing came of it (a static string: no text, no article, nothing fits).
 ss_status cnndm_annotate(cnndm_annotator *annotator, const char *id, const char *article, int64_t n_article,
                          const char *summary, int64_t n_summary, example *out, const char **reason,
                          ss_error *error);

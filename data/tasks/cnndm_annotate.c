@@ -357,6 +357,17 @@ static ss_status count_words(cnndm_annotator *annotator, int64_t kept, novel_ngr
                              lines->n, ngrams, error);
 }
 
+// Takes `meta`.
+static ss_status put_meta(json_t *meta, example *out, ss_error *error) {
+  char *text = meta == NULL ? NULL : json_dumps(meta, JSON_COMPACT | JSON_REAL_PRECISION(6));
+  json_decref(meta);
+  if (text == NULL)
+    return ss_fail(error, SS_ERROR_MEMORY, "%s: metadata: out of memory", out->id);
+  ss_status status = example_meta_set(out, text, error);
+  free(text);
+  return status;
+}
+
 static ss_status set_meta(cnndm_annotator *annotator, int64_t kept, example *out, ss_error *error) {
   novel_ngrams ngrams;
   int64_t sentences = 0, referenced_words = 0;
@@ -375,13 +386,7 @@ static ss_status set_meta(cnndm_annotator *annotator, int64_t kept, example *out
                            (json_int_t)annotator->lost_references, "sentences", (json_int_t)sentences,
                            "words", (json_int_t)referenced_words, "rouge", annotator->rouge, "ngrams", pairs,
                            "cleaned", cleaned);
-  char *text = meta == NULL ? NULL : json_dumps(meta, JSON_COMPACT | JSON_REAL_PRECISION(6));
-  json_decref(meta);
-  if (text == NULL)
-    return ss_fail(error, SS_ERROR_MEMORY, "%s: metadata: out of memory", out->id);
-  ss_status status = example_meta_set(out, text, error);
-  free(text);
-  return status;
+  return put_meta(meta, out, error);
 }
 
 // --- an article ---
@@ -425,7 +430,7 @@ ss_status cnndm_annotate(cnndm_annotator *annotator, const char *id, const char 
   }
   SS_TRY(add_contexts(&annotator->sentences, kept, out, error));
   if (summary == NULL)
-    return SS_OK;
+    return put_meta(json_pack("{s:o}", "article", side_json(&annotator->sides[0])), out, error);
   SS_TRY(add_steps(annotator, kept, out, error));
   if (out->n_segment == kept) {
     *reason = "the summary's first sentence does not fit in cnndm.summary_tokens";

@@ -2,9 +2,9 @@
 // (length, repetition, novelty); and which article sentences its headers select.
 //
 // A summary's text is its steps, one a line: Lsum's sentences. Gold is the whole summary, whatever of it fitted into the
-// example; the article is what the example has of it. Selected sentences are
-// compared twice: by step (the k-th header's references with the k-th gold step's), and as sets (all article sentences
-// that any header names with all that gold's name), because a good summary may tell the same in another order.
+// example; the article is what the example has of it. Selected sentences are compared as sets, all article sentences that
+// any header names with all that gold's name: a good summary may tell the same in another order. (References by step are
+// counted for every task, eval/compare.h.)
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -30,7 +30,6 @@ enum {
   NOVEL_2,
   NOVEL_3,
   NOVEL_4,
-  REFERENCE_F,
   SELECTED_PRECISION,
   SELECTED_RECALL,
   SELECTED_F,
@@ -45,13 +44,12 @@ static const eval_metric metrics[N_METRIC] = {
     [WORDS] = {"words", "words", 1, 1, false},
     [SENTENCES] = {"sentences", "sentences", 1, 2, false},
     [REPEATED_3] = {"repeated_3grams", "rep3%", 100, 1, false},
-    [NOVEL_1] = {"novel_1grams", "new1%", 100, 1, false},
+    [NOVEL_1] = {"novel_1grams", NULL, 100, 1, false},
     [NOVEL_2] = {"novel_2grams", "new2%", 100, 1, false},
-    [NOVEL_3] = {"novel_3grams", "new3%", 100, 1, false},
+    [NOVEL_3] = {"novel_3grams", NULL, 100, 1, false},
     [NOVEL_4] = {"novel_4grams", "new4%", 100, 1, false},
-    [REFERENCE_F] = {"reference_f", "ref F%", 100, 1, false},
-    [SELECTED_PRECISION] = {"selected_precision", "sel prec%", 100, 1, false},
-    [SELECTED_RECALL] = {"selected_recall", "sel rec%", 100, 1, false},
+    [SELECTED_PRECISION] = {"selected_precision", NULL, 100, 1, false},
+    [SELECTED_RECALL] = {"selected_recall", NULL, 100, 1, false},
     [SELECTED_F] = {"selected_f", "sel F%", 100, 1, false},
 };
 _Static_assert(N_METRIC <= EVAL_MAX_METRIC, "all metrics fit");
@@ -151,27 +149,6 @@ static double ratio(int64_t a, int64_t b) {
   return b > 0 ? (double)a / (double)b : NAN;
 }
 
-// By step: F over all headers of the item, a written reference being right when the same step of gold has it.
-static double by_step(const example *gold, const eval_output *output) {
-  int64_t k = 0, right = 0, n_gold = 0, n_written = 0;
-  for (int64_t h = 0; h < output->n_header; h++)
-    n_written += output->headers[h].end - output->headers[h].first;
-  for (int64_t s = 0; s < gold->n_segment; s++) {
-    const example_segment *segment = &gold->segments[s];
-    if (segment->kind != SPAN_STEP)
-      continue;
-    n_gold += segment->n_reference;
-    for (int32_t r = 0; r < segment->n_reference && k < output->n_header; r++) {
-      bool found = false;
-      for (int64_t w = output->headers[k].first; w < output->headers[k].end; w++)
-        found = found || output->references[w] == gold->references[segment->reference_first + r];
-      right += found;
-    }
-    k++;
-  }
-  return ratio(2 * right, n_gold + n_written);
-}
-
 enum { IN_GOLD = 1, IN_OUTPUT = 2 };
 
 static void mark(uint8_t *marks, int64_t n, int32_t segment, uint8_t bit) {
@@ -195,7 +172,6 @@ static ss_status measure_selection(const example *gold, const eval_output *outpu
     in_both += marks[k] == (IN_GOLD | IN_OUTPUT);
   }
   free(marks);
-  values[REFERENCE_F] = by_step(gold, output);
   values[SELECTED_PRECISION] = ratio(in_both, in_output);
   values[SELECTED_RECALL] = ratio(in_both, in_gold);
   values[SELECTED_F] = ratio(2 * in_both, in_gold + in_output);
