@@ -26,6 +26,7 @@ static ss_status command_help(int argc, char **argv, ss_error *error);
 
 static const command commands[] = {
     {"data", ss_command_data, "generate or import a dataset", false},
+    {"import", ss_command_import, "turn a pre-trained GPT-2 or Llama-style model into a model file", false},
     {"train", ss_command_train, "train or fine-tune a model", true},
     {"generate", ss_command_generate, "continue prompts, selecting spans on the way", true},
     {"eval", ss_command_eval, "measure accuracy, attended rows and speed", true},

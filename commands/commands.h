@@ -8,6 +8,8 @@
 
 // Generates or imports a dataset.
 ss_status ss_command_data(int argc, char **argv, ss_error *error);
+// Turns another program's pre-trained model into a model file.
+ss_status ss_command_import(int argc, char **argv, ss_error *error);
 // Trains or fine-tunes a model.
 ss_status ss_command_train(int argc, char **argv, ss_error *error);
 // Continues prompts, selecting spans on the way.

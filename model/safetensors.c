@@ -181,7 +181,8 @@ static ss_status add_file(safetensors *file, const unsigned char *bytes, size_t 
     SS_TRY(read_entry(where, name, entry, bytes + first, n - first, &file->tensors[file->n_tensor], error));
     file->n_tensor++;
   }
-  return check_cover(where, file->tensors + before, file->n_tensor - before, bytes + first, n - first, error);
+  safetensors_tensor *added = file->n_tensor > before ? file->tensors + before : NULL;
+  return check_cover(where, added, file->n_tensor - before, bytes + first, n - first, error);
 }
 
 // --- opening -----------------------------------------------------------------------------------------------

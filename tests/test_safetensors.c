@@ -155,6 +155,7 @@ static void lies(void **state) {
          "no tensor has the data's bytes 8 to 12, before b");
   refuse("{" ENTRY("a", "F32", "[2]", 0, 8) "," ENTRY("a", "F32", "[2]", 8, 16) "}", 16, "of the header");
   refuse("{" ENTRY("a\\n", "F32", "[2]", 0, 8) "}", 8, "not printable ASCII");
+  refuse("{\"__metadata__\":{}}", 3, "3 bytes after the last tensor");
   refuse("[1]", 0, "its header is not a JSON object");
   refuse("{", 0, "byte 1 of the header");
   refuse("{} x", 0, "of the header");

@@ -67,3 +67,29 @@ void model_file_close(model_file *file) {
   json_decref(file->config);
   memset(file, 0, sizeof *file);
 }
+
+static ss_status fill_meta(checkpoint_meta *meta, const vocabulary *vocabulary, arm arm,
+                           const span_policy *policy, const json_t *config, ss_error *error) {
+  const train_state state = train_state_initial();
+  SS_TRY(model_file_vocabulary_text(vocabulary, &meta->vocabulary, error));
+  SS_TRY(span_policy_text(arm, policy, &meta->policy, error));
+  json_t *json = train_state_json(&state);
+  char *text = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+  json_decref(json);
+  meta->state = text;
+  meta->n_state = text == NULL ? 0 : (int64_t)strlen(text);
+  meta->config = json_dumps(config, JSON_COMPACT);
+  return text != NULL && meta->config != NULL
+             ? SS_OK
+             : ss_fail(error, SS_ERROR_MEMORY, "out of memory for a model's description");
+}
+
+ss_status model_file_write(const char *path, const gpt *model, const vocabulary *vocabulary, arm arm,
+                           const span_policy *policy, const json_t *config, ss_error *error) {
+  checkpoint_meta meta = checkpoint_meta_initial();
+  ss_status status = fill_meta(&meta, vocabulary, arm, policy, config, error);
+  if (status == SS_OK)
+    status = checkpoint_write(path, model, NULL, NULL, &meta, error);
+  checkpoint_meta_free(&meta);
+  return status;
+}

@@ -27,6 +27,10 @@ ss_status model_file_open(model_file *out, const char *path, ss_device *device, 
 // Frees everything in it; a zeroed struct is allowed.
 void model_file_close(model_file *file);
 
+// Writes a model that no training of ours produced, as `arm` with `policy`, whole or not at all. `config` says where it is from.
+ss_status model_file_write(const char *path, const gpt *model, const vocabulary *vocabulary, arm arm,
+                           const span_policy *policy, const json_t *config, ss_error *error);
+
 // The malloc'ed JSON text by which the file keeps its vocabulary.
 ss_status model_file_vocabulary_text(const vocabulary *vocabulary, char **text, ss_error *error);
 // The vocabulary that such a text describes. `where` names the origin.
