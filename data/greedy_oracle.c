@@ -160,7 +160,8 @@ static ss_status take_target(greedy_oracle *oracle, const char *text, int64_t n,
   oracle->n_gram[0] = oracle->n_gram[1] = 0;
   SS_TRY(words_read(oracle->words, text, n, &oracle->target, error));
   int64_t n_word = words_count(oracle->words);
-  SS_TRY(ss_grow(&oracle->gram_of_word, &oracle->word_capacity, n_word, sizeof(int32_t), "words", error));
+  // One more, so that there is an array where there is no word.
+  SS_TRY(ss_grow(&oracle->gram_of_word, &oracle->word_capacity, n_word + 1, sizeof(int32_t), "words", error));
   memset(oracle->gram_of_word, 0xFF, (size_t)n_word * sizeof(int32_t));
   SS_TRY(reserve_pairs(oracle, error));
   const int32_t *ids = oracle->target.ids;

@@ -166,6 +166,10 @@ static void ties_go_to_the_earliest(void **state) {
   const char *text = "x y. red fox. red fox. blue hen. none";
   const int64_t ends[] = {4, 13, 22, 32, 37};
   assert_ok(greedy_oracle_create(&oracle, &error));
+  // No word anywhere.
+  assert_ok(greedy_oracle_source(oracle, "-- . ?", ends, 1, &error));
+  assert_ok(greedy_oracle_pick(oracle, "!", 1, 5, 2, &picked, &n_picked, &score, &error));
+  assert_int_equal(n_picked, 0);
   assert_ok(greedy_oracle_source(oracle, text, ends, 5, &error));
   assert_ok(greedy_oracle_pick(oracle, "Blue hen, red fox", 17, 5, 2, &picked, &n_picked, &score, &error));
   assert_int_equal(n_picked, 2);

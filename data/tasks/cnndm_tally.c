@@ -103,7 +103,7 @@ static int put_side(json_t *object, const char *what, const side_sum *sum, int64
     const char *name;
     int64_t value;
   } means[] = {{"sentences", sum->sentences}, {"tokens", sum->tokens}, {"words", sum->words}},
-    counts[] = {{"cut", sum->cut},
+    counts[] = {{"examples cut", sum->cut},
                 {"sentences lost", sum->lost_sentences},
                 {"tokens lost", sum->lost_tokens}};
   char name[64];
