@@ -119,9 +119,10 @@ void news_rights(news_pass *pass) {
   const char *text = pass->text;
   int64_t n = pass->n;
   for (int64_t at = 0; at < n; at++) {
-    if (text[at] != '\xc2' && strchr("cCaAsStT", text[at]) == NULL)
+    if (at > 0 && !news_is_blank(text[at - 1]))
       continue;
-    if (!behind_sentence(text, at) || at < pass->copied)
+    if ((text[at] != '\xc2' && strchr("cast", text[at] | 0x20) == NULL) || !behind_sentence(text, at) ||
+        at < pass->copied)
       continue;
     int64_t end = notice_end(text, n, at), more;
     if (end < 0)

@@ -51,7 +51,7 @@ bool news_is_transcript(const char *text, int64_t n);
 int64_t news_at(const char *text, int64_t n, int64_t at, const char *word);
 // The same with case as written.
 int64_t news_at_exact(const char *text, int64_t n, int64_t at, const char *word);
-// The first `word` (lower case: in any case) in text[from..to), or -1.
+// The first `word` (lower case: in any case; two bytes or more) in text[from..to), or -1.
 int64_t news_find(const char *text, int64_t from, int64_t to, const char *word);
 // Behind all bytes that are in `set`.
 int64_t news_skip(const char *text, int64_t n, int64_t at, const char *set);

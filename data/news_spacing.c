@@ -48,7 +48,10 @@ void news_blanks(news_pass *pass) {
   const unsigned char *text = (const unsigned char *)pass->text;
   int64_t n = pass->n, length;
   for (int64_t at = 0; at < n;) {
-    if (text[at] > ' ' && text[at] < 0x7f) {
+    bool plain = text[at] > ' ' && text[at] < 0x7f;
+    // Most blanks stand alone between two letters.
+    bool alone = text[at] == ' ' && at > 0 && at + 1 < n && text[at + 1] > ' ' && text[at + 1] < 0x7f;
+    if (plain || alone) {
       at++;
       continue;
     }
@@ -77,8 +80,10 @@ static bool is_closed(const char *text, int64_t end) {
 void news_lines(news_pass *pass) {
   const char *text = pass->text;
   for (int64_t at = 0; at < pass->n; at++) {
-    if (text[at] != '\n')
-      continue;
+    const char *newline = memchr(text + at, '\n', (size_t)(pass->n - at));
+    if (newline == NULL)
+      return;
+    at = newline - text;
     int64_t first = at, end = at;
     while (first > pass->copied && news_is_blank(text[first - 1]))
       first--;
@@ -116,7 +121,8 @@ static const char *const suffixes[] = {"n't", "'s", "'re", "'ve", "'ll", "'m", "
 
 // The blank at `at` goes when a suffix stands behind it, as a token of its own.
 static bool joins(const char *text, int64_t n, int64_t at) {
-  if (at == 0 || at + 1 >= n || strchr("n',;:?!%)]", text[at + 1]) == NULL || news_is_blank(text[at - 1]))
+  char next = at + 1 < n ? text[at + 1] : ' ';
+  if (at == 0 || (next > '?' && next != 'n' && next != ']') || next == ' ' || news_is_blank(text[at - 1]))
     return false;
   for (size_t k = 0; k < sizeof suffixes / sizeof *suffixes; k++) {
     int64_t end = news_at_exact(text, n, at + 1, suffixes[k]);
@@ -131,6 +137,8 @@ void news_tokens(news_pass *pass) {
   const char *text = pass->text;
   int64_t n = pass->n;
   for (int64_t at = 0; at < n; at++) {
+    if (text[at] > '-' && text[at] != '[' && text[at] != '`')
+      continue;
     if (text[at] == ' ' && at >= pass->copied && joins(text, n, at)) {
       news_cut(pass, at, at + 1);
       continue;
@@ -194,6 +202,11 @@ void news_endings(news_pass *pass) {
   const char *text = pass->text;
   int64_t n = pass->n;
   for (int64_t at = 0; at <= n; at++) {
+    const char *stop = pass->highlights ? NULL : memchr(text + at, '.', (size_t)(n - at));
+    if (!pass->highlights && stop == NULL)
+      return;
+    if (stop != NULL && stop > text + at + 1)
+      at = stop - text - 1;  // in articles, " ." alone counts
     if (at + 1 < n && text[at] == ' ' && text[at + 1] == '.' && at >= pass->copied)
       repair_stop(pass, at);
     bool line_ends = pass->highlights && (at == n || text[at] == '\n') && at > 0 && text[at - 1] != '\n';
