@@ -277,15 +277,11 @@ static ss_status add_step(cnndm_annotator *annotator, int64_t line, int64_t kept
   double rouge = 0;
   SS_TRY(count_tokens(annotator, lines, line, out->id, &tokens, error));
   annotator->sides[1].tokens += tokens;
-  // What the whole article would have offered.
-  if (kept < annotator->sentences.n) {
-    SS_TRY(greedy_oracle_pick(annotator->oracle, text, n, INT64_MAX, most, &picked, &n_picked, NULL, error));
-    for (int32_t k = 0; k < n_picked; k++)
-      annotator->lost_references += picked[k] >= kept;
-  }
-  SS_TRY(greedy_oracle_pick(annotator->oracle, text, n, kept, most, &picked, &n_picked, &rouge, error));
+  *cut = *cut || line >= annotator->config.summary_sentences;
+  if (!*cut)
+    SS_TRY(greedy_oracle_pick(annotator->oracle, text, n, kept, most, &picked, &n_picked, &rouge, error));
   int64_t needed = STEP_TOKENS + n_picked + tokens;
-  *cut = *cut || line >= annotator->config.summary_sentences || needed > *room;
+  *cut = *cut || needed > *room;
   if (*cut) {
     annotator->sides[1].lost_sentences++;
     annotator->sides[1].lost_tokens += tokens;
@@ -299,6 +295,12 @@ static ss_status add_step(cnndm_annotator *annotator, int64_t line, int64_t kept
   }
   annotator->n_reference += n_picked;
   annotator->rouge += rouge;
+  if (kept == annotator->sentences.n)
+    return SS_OK;
+  // What the whole article would have offered.
+  SS_TRY(greedy_oracle_pick(annotator->oracle, text, n, INT64_MAX, most, &picked, &n_picked, NULL, error));
+  for (int32_t k = 0; k < n_picked; k++)
+    annotator->lost_references += picked[k] >= kept;
   return SS_OK;
 }
 
