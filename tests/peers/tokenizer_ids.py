@@ -110,7 +110,7 @@ def made_up(random):
     parts = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'", " ", "  ", "   ", "\n", "\r\n", "\t", "\u00a0", "\u3000",
              "\u200b", "\u0085", "\u180e", "\ufeff", "\u2028", "\x1c", "\x00", "...", "--", "(CNN)", "the", " and", "Hello",
              "12", "3.14", "\u0663", "\u00bd", "\u2167", "e\u0301", "\u00e9", "\U0001F469\u200d\U0001F4BB", "\U0001F1EB\U0001F1F7",
-             "<|endoftext|>", "<|endo", "aaaaaaaaaaaaaaaa", "http://", "\u65e5\u672c", "\u041f\u0440\u0438"]
+             "<|endoftext|>", "<|endo", "<[>", "<:>", "<#0>", "<#23>", "<#", "aaaaaaaaaaaaaaaa", "http://", "\u65e5\u672c", "\u041f\u0440\u0438"]
     text = []
     for _ in range(random.randrange(1, 24)):
         draw = random.random()
