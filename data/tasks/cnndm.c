@@ -28,7 +28,7 @@ const ss_key cnndm_keys[] = {
                    "a tokenizer.json, vocab.bpe's folder, a .gguf, ...; empty: bytes"),
     SS_CONFIG_INT(cnndm_config, context_tokens, "cnndm.context_tokens", "1024", 0, 1 << 24,
                   "tokens of the longest annotated sequence; the article is cut at a sentence; 0: no limit"),
-    SS_CONFIG_INT(cnndm_config, summary_tokens, "cnndm.summary_tokens", "256", 16, 1 << 24,
+    SS_CONFIG_INT(cnndm_config, summary_tokens, "cnndm.summary_tokens", "192", 16, 1 << 24,
                   "of these, kept free for the summary with its headers and the end"),
     SS_CONFIG_INT(cnndm_config, summary_sentences, "cnndm.summary_sentences", "16", 1, 65536,
                   "sentences of a summary; as many anchors are kept free for them"),
