@@ -12,6 +12,7 @@
 #include "common/cli.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 #include "data/jsonl_write.h"
 #include "data/render.h"
 #include "data/span_keys.h"
@@ -114,7 +115,7 @@ static ss_status write_span_map(const char *path, const char *id, const renderin
     char *name = NULL;
     status = vocabulary_decode(vocabulary, text->tokens + t, 1, false, &name, error);
     if (status == SS_OK)
-      json_array_append_new(tokens, json_string(name));
+      json_array_append_new(tokens, ss_utf8_json(name));
     free(name);
   }
   for (int32_t s = 0; s < text->layout.n_segment; ++s)

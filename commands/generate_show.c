@@ -6,6 +6,7 @@
 #include "commands/generate.h"
 #include "common/memory.h"
 #include "common/table.h"
+#include "common/utf8.h"
 
 ss_status generate_prompt_add(generate_run *run, generate_prompt **out, ss_error *error) {
   SS_TRY(ss_grow(&run->prompts, &run->prompt_capacity, run->n_prompt + 1, sizeof *run->prompts, "prompts",
@@ -147,7 +148,7 @@ static json_t *segment_json(const decode_result *result, const shown_segment *sh
     json_array_append_new(references,
                           json_integer(result->layout.references[shown->segment->reference_first + r]));
   json_object_set_new(object, "kind", json_string(kinds[shown->segment->kind]));
-  json_object_set_new(object, "text", json_string(shown->text));
+  json_object_set_new(object, "text", ss_utf8_json(shown->text));
   json_object_set_new(object, "references", references);
   json_object_set_new(object, "first_row", json_integer(shown->segment->first));
   json_object_set_new(object, "end_row", json_integer(shown->segment->end));
@@ -171,7 +172,7 @@ static ss_status append_json(generate_run *run, const generate_prompt *prompt, c
     if (status == SS_OK && shown.segment->kind != SPAN_END)
       json_array_append_new(segments, segment_json(result, &shown));
     if (status == SS_OK && shown.segment->kind == SPAN_ANSWER && result->stop == DECODE_STOP_EOS)
-      json_object_set_new(object, "answer", json_string(shown.text));
+      json_object_set_new(object, "answer", ss_utf8_json(shown.text));
     free(shown.text);
   }
   if (prompt->has_gold && prompt->content.n_answer > 0)

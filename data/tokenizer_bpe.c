@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "common/memory.h"
+#include "common/utf8.h"
 
 #define SHORT_PIECE 48  // bytes: up to here a scan for the lowest rank beats a heap
 #define CACHED_BYTES 30
@@ -255,7 +256,7 @@ static ss_status encode_text(const tokenizer *tokenizer, tokenizer_scratch *scra
                              int64_t n, int flags, int32_t **ids, int64_t *n_id, int64_t *capacity,
                              int64_t *at, ss_error *error) {
   for (int64_t start = 0; start < n;) {
-    int64_t valid = start + tokenizer_valid_length(text + start, n - start);
+    int64_t valid = start + ss_utf8_length(text + start, n - start);
     for (int64_t piece = start; piece < valid;) {
       int64_t end;
       *at = piece;

@@ -7,6 +7,7 @@
 
 #include "common/file.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 
 static ss_status load_line(tokenizer *tokenizer, const char *line, size_t n, const char *path, int64_t number,
                            ss_error *error) {
@@ -53,7 +54,7 @@ static ss_status find_specials(tokenizer *tokenizer, const char *path, ss_error 
     if (made[id] || token->length == 1)
       continue;
     if (text[0] != '<' || text[token->length - 1] != '>' ||
-        tokenizer_valid_length(text, token->length) != token->length) {
+        ss_utf8_length(text, token->length) != token->length) {
       status = ss_fail(
           error, SS_ERROR_INPUT,
           "%s: token with id %lld (\"%.*s\"): no merge makes it, and it is not \"<...>\", a special token",

@@ -137,8 +137,6 @@ ss_status tokenizer_build_scored(tokenizer *tokenizer, const char *const *texts,
 
 // --- splitting (tokenizer_split.c) ---
 ss_status tokenizer_pattern_compile(pcre2_code **out, bool digits_apart, ss_error *error);
-// Bytes at the start of `text` that are well-formed UTF-8.
-int64_t tokenizer_valid_length(const char *text, int64_t n);
 // *end = where the piece that starts at `at` ends; text[0..n) is well-formed UTF-8 and ends where the pattern sees an end.
 ss_status tokenizer_split(const tokenizer *tokenizer, pcre2_match_data *match, const char *text, int64_t n,
                           int64_t at, int64_t *end, ss_error *error);

@@ -58,52 +58,6 @@ ss_status tokenizer_pattern_compile(pcre2_code **out, bool digits_apart, ss_erro
   return SS_OK;
 }
 
-// Bytes of the well-formed sequence at the start of `text`, 0 when there is none. (Unicode's table 3-7.)
-static int sequence_length(const unsigned char *text, int64_t n) {
-  unsigned char first = text[0], low = 0x80, high = 0xBF;
-  int length = first < 0x80   ? 1
-               : first < 0xC2 ? 0
-               : first < 0xE0 ? 2
-               : first < 0xF0 ? 3
-               : first < 0xF5 ? 4
-                              : 0;
-  if (length < 2)
-    return length;
-  if (first == 0xE0)
-    low = 0xA0;
-  else if (first == 0xED)
-    high = 0x9F;
-  else if (first == 0xF0)
-    low = 0x90;
-  else if (first == 0xF4)
-    high = 0x8F;
-  if (n < length || text[1] < low || text[1] > high)
-    return 0;
-  for (int k = 2; k < length; k++)
-    if ((text[k] & 0xC0) != 0x80)
-      return 0;
-  return length;
-}
-
-int64_t tokenizer_valid_length(const char *text, int64_t n) {
-  int64_t at = 0;
-  while (at < n) {
-    uint64_t word;
-    if (n - at >= (int64_t)sizeof word) {
-      memcpy(&word, text + at, sizeof word);
-      if ((word & 0x8080808080808080ull) == 0) {
-        at += (int64_t)sizeof word;
-        continue;
-      }
-    }
-    int length = sequence_length((const unsigned char *)text + at, n - at);
-    if (length == 0)
-      break;
-    at += length;
-  }
-  return at;
-}
-
 // Bytes of the white-space character at the start of `text`, 0 when it is none.
 static int space_length(const unsigned char *text, int64_t n) {
   byte_class class = class_of(text[0]);

@@ -8,6 +8,7 @@
 
 #include "common/file.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 
 #define SHOWN 60  // bytes of a token in a message
 
@@ -113,7 +114,7 @@ static ss_status check_id(const tokenizer *tokenizer, const json_t *value, const
 ss_status tokenizer_load_special(tokenizer *tokenizer, const char *text, size_t n, int32_t id,
                                  const char *path, ss_error *error) {
   SS_TRY(check_token(text, n, path, error));
-  if (memchr(text, '\0', n) != NULL || tokenizer_valid_length(text, (int64_t)n) != (int64_t)n)
+  if (memchr(text, '\0', n) != NULL || ss_utf8_length(text, (int64_t)n) != (int64_t)n)
     return ss_fail(error, SS_ERROR_INPUT,
                    "%s: token with id %d: a special token is well-formed UTF-8 without zero bytes", path, id);
   if (tokenizer_special_find(tokenizer, text, (int64_t)n) >= 0)
@@ -367,7 +368,7 @@ static ss_status add_token(tokenizer *tokenizer, const char *text, int64_t n, bo
 
 ss_status tokenizer_special_add(tokenizer *tokenizer, const char *text, int64_t n, int32_t *id,
                                 ss_error *error) {
-  if (n < 1 || n > TOKENIZER_LONGEST_TOKEN || tokenizer_valid_length(text, n) != n ||
+  if (n < 1 || n > TOKENIZER_LONGEST_TOKEN || ss_utf8_length(text, n) != n ||
       memchr(text, '\0', (size_t)n) != NULL)
     return ss_fail(
         error, SS_ERROR_INPUT,

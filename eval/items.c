@@ -8,6 +8,7 @@
 
 #include "common/file.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 
 // --- a line ---
 
@@ -15,33 +16,11 @@ static const char *stop_name(int32_t stop) {
   return stop == DECODE_STOP_EOS ? "eos" : stop == DECODE_STOP_LENGTH ? "length" : "anchors";
 }
 
-// A text as JSON; bytes that are no UTF-8 (a byte vocabulary may write any) are escaped one by one as U+00XX.
-static json_t *json_text(const char *text) {
-  json_t *string = json_string(text);
-  if (string != NULL)
-    return string;
-  size_t n = strlen(text);
-  char *escaped = malloc(2 * n + 1);
-  if (escaped == NULL)
-    return NULL;
-  size_t used = 0;
-  for (size_t k = 0; k < n; k++) {
-    unsigned char byte = (unsigned char)text[k];
-    if (byte >= 0x80)
-      escaped[used++] = (char)(0xC0 | byte >> 6);
-    escaped[used++] = (char)(byte >= 0x80 ? 0x80 | (byte & 0x3F) : byte);
-  }
-  escaped[used] = '\0';
-  string = json_string(escaped);
-  free(escaped);
-  return string;
-}
-
 static json_t *readable(const vocabulary *vocabulary, const int32_t *tokens, int64_t n, ss_error *error) {
   char *text = NULL;
   if (vocabulary_decode(vocabulary, tokens, n, false, &text, error) != SS_OK)
     return NULL;
-  json_t *string = json_text(text);
+  json_t *string = ss_utf8_json(text);
   free(text);
   return string;
 }
@@ -74,7 +53,7 @@ static json_t *gold_references(const example *gold) {
 static json_t *written_steps(const eval_written *written) {
   json_t *list = json_array();
   for (int64_t k = 0; k < written->n_step; k++)
-    json_array_append_new(list, json_text(written->steps[k]));
+    json_array_append_new(list, ss_utf8_json(written->steps[k]));
   return list;
 }
 
@@ -82,7 +61,7 @@ static json_t *gold_answers(const example *gold) {
   json_t *list = json_array();
   const char *answer = gold->answers;
   for (int32_t k = 0; k < gold->n_answer; k++, answer += strlen(answer) + 1)
-    json_array_append_new(list, json_text(answer));
+    json_array_append_new(list, ss_utf8_json(answer));
   return list;
 }
 
@@ -122,7 +101,7 @@ ss_status eval_item_line(char **line, const eval_item *item, const eval_task *ta
                          const decode_result *result, const eval_written *written,
                          const vocabulary *vocabulary, ss_error *error) {
   json_t *object = json_object();
-  json_object_set_new(object, "id", json_text(item->id));
+  json_object_set_new(object, "id", ss_utf8_json(item->id));
   json_object_set_new(object, "index", json_integer(item->index));
   json_object_set_new(object, "group", json_integer(item->group));
   if (result != NULL) {
@@ -132,7 +111,8 @@ ss_status eval_item_line(char **line, const eval_item *item, const eval_task *ta
                                  result->n_token - result->n_prompt, error));
   }
   json_object_set_new(object, "steps", written_steps(written));
-  json_object_set_new(object, "answer", written->answer == NULL ? json_null() : json_text(written->answer));
+  json_object_set_new(object, "answer",
+                      written->answer == NULL ? json_null() : ss_utf8_json(written->answer));
   json_object_set_new(object, "gold_answers", gold_answers(gold));
   if (written->has_headers) {
     json_object_set_new(object, "references", written_references(written));
