@@ -166,9 +166,12 @@ static void settings_are_checked(void **state) {
   (void)state;
   ss_error error = {0};
   void *source = NULL;
-  multihop_config config = {.people_low = 5, .people_high = 4};
+  multihop_config config = {.people_low = 5, .people_high = 4, .names = 16};
   assert_refused(multihop_task.open(&source, &config, 1, NULL, &error), SS_ERROR_USAGE, "people_low = 5");
   config.people_low = 2;
+  config.names = 3;
+  assert_refused(multihop_task.open(&source, &config, 1, NULL, &error), SS_ERROR_USAGE, "names = 3");
+  config.names = 16;
   assert_refused(multihop_task.open(&source, &config, 1, "contexts.txt", &error), SS_ERROR_USAGE,
                  "--exclude");
   snprintf(config.rows.path, sizeof config.rows.path, "/nonexistent/rows.jsonl");
@@ -307,7 +310,7 @@ static void answers_are_normalised(void **state) {
                {"yes", "yes it is", false, 0},                   // a verdict is right or wrong
                {"yes it is", "Yes", false, 0},
                {"no", "No!", true, 1},
-               {"noanswer", "no", false, 0}};
+               {"noanswer", "noanswer given", false, 0}};
   example gold = {0};
   for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
     make_gold(&gold, known[k].gold, NULL);
@@ -319,6 +322,7 @@ static void answers_are_normalised(void **state) {
   // The best of several counts; no answer has nothing.
   make_gold(&gold, "old mill", "red barn");
   assert_true(score(&gold, &(eval_output){.answer = "red barn"}).correct);
+  assert_true(score(&gold, &(eval_output){.answer = "old mill"}).correct);
   assert_near(score(&gold, &(eval_output){.answer = "red mill barn"}).score, 0.8, 1e-12);
   assert_true(score(&gold, &(eval_output){.answer = NULL}).score == 0);
   make_gold(&gold, "the", NULL);

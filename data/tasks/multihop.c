@@ -9,7 +9,7 @@
 #include "common/random.h"
 
 #define N_NAME MULTIHOP_MOST_PEOPLE
-#define N_PLACE (8 * 8)
+#define N_QUALITY 8  // and as many buildings
 #define LONGEST_SENTENCE 64
 #define ATTEMPTS_IN_SPLIT 1000   // a split has at least 1 in 16 of the questions
 #define VALIDATION_SIXTEENTHS 1  // of all questions
@@ -26,6 +26,8 @@ const ss_key multihop_keys[] =
                    "fewest people in an invented example; each has an object and is in a place"),
      SS_CONFIG_INT(multihop_config, people_high, "multihop.people_high", "4", 1, MULTIHOP_MOST_PEOPLE,
                    "most people"),
+     SS_CONFIG_INT(multihop_config, names, "multihop.names", "16", 2, MULTIHOP_MOST_PEOPLE,
+                   "different people, and objects, that examples are about; places: its square, 64 at most"),
      {0}};
 
 typedef struct {
@@ -40,17 +42,19 @@ static const char *const people[N_NAME] = {"Ada", "Ben", "Cleo", "Dan", "Eva", "
                                            "Ivo", "Jon", "Kim",  "Leo", "Mia", "Nils", "Olga", "Pia"};
 static const char *const objects[N_NAME] = {"axe", "bell", "coin", "drum", "egg", "fan", "globe", "horn",
                                             "ink", "jar",  "key",  "lamp", "map", "net", "oar",   "pen"};
-static const char *const qualities[8] = {"big", "dark", "far", "low", "new", "old", "red", "tall"};
-static const char *const buildings[8] = {"barn", "cave", "dock", "fort", "gate", "hall", "inn", "mill"};
+static const char *const qualities[N_QUALITY] = {"big", "dark", "far", "low", "new", "old", "red", "tall"};
+static const char *const buildings[N_QUALITY] = {"barn", "cave", "dock", "fort",
+                                                 "gate", "hall", "inn",  "mill"};
 
 // Who has what and is where; entry 0 is asked about.
 typedef struct {
-  int32_t person, object, place;
+  int32_t person, object, quality, building;
 } whereabouts;
 
 // The split is a property of what is asked alone: no seed enters, so that sets of different seeds agree on it.
 static data_split split_of(const whereabouts *asked) {
-  uint64_t sixteenth = ss_hash64((uint64_t)asked->person, (uint64_t)asked->object, (uint64_t)asked->place) >>
+  uint64_t sixteenth = ss_hash64((uint64_t)asked->person, (uint64_t)asked->object,
+                                 (uint64_t)(asked->quality * N_QUALITY + asked->building)) >>
                        60;
   return sixteenth < TEST_SIXTEENTHS                           ? DATA_TEST
          : sixteenth < TEST_SIXTEENTHS + VALIDATION_SIXTEENTHS ? DATA_VALIDATION
@@ -67,13 +71,14 @@ static void shuffle(int32_t *values, int32_t n, ss_random *random) {
   }
 }
 
-static void draw(whereabouts *all, ss_random *random) {
-  int32_t person[N_NAME], object[N_NAME], place[N_PLACE];
-  shuffle(person, N_NAME, random);
-  shuffle(object, N_NAME, random);
-  shuffle(place, N_PLACE, random);
-  for (int32_t k = 0; k < N_NAME; k++)
-    all[k] = (whereabouts){person[k], object[k], place[k]};
+static void draw(whereabouts *all, int32_t n_name, ss_random *random) {
+  int32_t person[N_NAME], object[N_NAME], place[N_QUALITY * N_QUALITY];
+  int32_t n_quality = n_name < N_QUALITY ? n_name : N_QUALITY;
+  shuffle(person, n_name, random);
+  shuffle(object, n_name, random);
+  shuffle(place, n_quality * n_quality, random);
+  for (int32_t k = 0; k < n_name; k++)
+    all[k] = (whereabouts){person[k], object[k], place[k] / n_quality, place[k] % n_quality};
 }
 
 static ss_status add(example *out, int32_t kind, ss_error *error, const char *format, const char *a,
@@ -88,14 +93,14 @@ static ss_status add_sentence(example *out, int32_t kind, const whereabouts *ent
                               ss_error *error) {
   const char *name = people[entry->person];
   return which == 0 ? add(out, kind, error, " %s has the %s.%s", name, objects[entry->object], "")
-                    : add(out, kind, error, " %s is in the %s %s.", name, qualities[entry->place / 8],
-                          buildings[entry->place % 8]);
+                    : add(out, kind, error, " %s is in the %s %s.", name, qualities[entry->quality],
+                          buildings[entry->building]);
 }
 
 static ss_status write_example(const whereabouts *all, int32_t n_people, ss_random *random, example *out,
                                ss_error *error) {
   int32_t order[2 * N_NAME], support[2] = {0, 0}, step[2];
-  const char *quality = qualities[all->place / 8], *building = buildings[all->place % 8];
+  const char *quality = qualities[all->quality], *building = buildings[all->building];
   char answer[LONGEST_SENTENCE], meta[64];
   shuffle(order, 2 * n_people, random);
   SS_TRY(add(out, SPAN_CONTEXT, error, "Where is the %s?%s%s", objects[all->object], "", ""));
@@ -130,7 +135,7 @@ static ss_status invent(const multihop_state *state, data_split split, int64_t i
   snprintf(id, sizeof id, "%s-%lld", data_split_name(split), (long long)index);
   example_reset(out, id);
   for (int attempt = 0; attempt < ATTEMPTS_IN_SPLIT; attempt++) {
-    draw(all, &random);
+    draw(all, (int32_t)config->names, &random);
     if (split_of(&all[0]) == split)
       return write_example(all, n_people, &random, out, error);
   }
@@ -161,6 +166,9 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
     status =
         ss_fail(error, SS_ERROR_USAGE,
                 "--exclude: invented questions have splits of their own; it is for rows (multihop.path)");
+  else if (state->config.people_high > state->config.names)
+    status = ss_fail(error, SS_ERROR_USAGE, "multihop.people_high = %lld is above multihop.names = %lld",
+                     (long long)state->config.people_high, (long long)state->config.names);
   else if (state->config.people_low > state->config.people_high)
     status = ss_fail(error, SS_ERROR_USAGE, "multihop.people_low = %lld is above multihop.people_high = %lld",
                      (long long)state->config.people_low, (long long)state->config.people_high);

@@ -27,6 +27,7 @@ typedef struct {
   jsonl_config rows;                 // path: "" invents questions
   char tokenizer[SS_CONFIG_STRING];  // "": bytes
   int64_t people_low, people_high;   // people of an invented example; each brings two sentences
+  int64_t names;                     // how many different ones there are
 } multihop_config;
 
 extern const ss_key multihop_keys[];  // "multihop.*" over a multihop_config
