@@ -189,6 +189,8 @@ static const char examples[] =
     "  selfspan generate --model runs/span/model.h5 --expression '8-(2*3)' --temperature 0.7 --set "
     "decode.seed=1\n"
     "  selfspan generate --model runs/news/model.h5 --text article.txt --show-spans\n"
+    "  selfspan generate --model models/smollm2.h5 --prompt 'The capital of France is' --set "
+    "decode.max_tokens=40\n"
     "  selfspan generate --model runs/notes/model.h5 --prompt-file notes.txt\n"
     "  selfspan generate --model runs/notes/model.h5 --jsonl prompts.jsonl --json\n";
 
@@ -204,6 +206,8 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
       {"expression", SS_OPTION_LIST, &options->expressions, "TEXT", "an arithmetic prompt (repeatable)"},
       {"text", SS_OPTION_LIST, &options->texts, "FILE",
        "an article to summarise, cleaned and cut into sentences as the model's data were (repeatable)"},
+      {"prompt", SS_OPTION_STRING, &options->prompt, "TEXT",
+       "a text to continue as a plain language model does, without spans; \"\": from nothing"},
       {"prompt-file", SS_OPTION_STRING, &options->prompt_file, "FILE", "a text, one context segment a line"},
       {"jsonl", SS_OPTION_STRING, &options->jsonl, "FILE", "prompts as rows of the jsonl task"},
       {"show-spans", SS_OPTION_FLAG, &options->show_spans, NULL, "what each step references and reads"},
@@ -234,13 +238,20 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
                    "--model is missing: the file of a trained model, e.g. RUN/model.h5");
   if (options->stream && options->json)
     return ss_fail(error, SS_ERROR_USAGE, "--stream and --json exclude each other");
-  if (options->expressions.count == 0 && options->texts.count == 0 && options->prompt_file == NULL &&
-      options->jsonl == NULL)
-    return ss_fail(error, SS_ERROR_USAGE, "no prompt: give --expression, --text, --prompt-file or --jsonl");
+  bool spans = options->expressions.count > 0 || options->texts.count > 0 || options->prompt_file != NULL ||
+               options->jsonl != NULL;
+  if (!spans && options->prompt == NULL)
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "no prompt: give --expression, --text, --prompt-file, --jsonl or --prompt");
+  if (options->prompt != NULL && (spans || options->show_spans || options->constrain))
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "--prompt knows no spans: no other prompt, --show-spans or --constrain");
   SS_TRY(device_options_check(&options->device, error));
   if (options->decode.control == DECODE_ORACLE || options->decode.control == DECODE_REPLAY)
     return ss_fail(error, SS_ERROR_USAGE,
                    "decode.control: oracle and replay need gold; use selfspan eval --controls");
+  if (options->prompt != NULL)
+    return generate_plain(options, error);
   return run_all(options, error);
 }
 

@@ -16,7 +16,7 @@
 #include "train/model_file.h"
 
 typedef struct {
-  const char *model, *prompt_file, *jsonl;
+  const char *model, *prompt, *prompt_file, *jsonl;
   device_options device;
   ss_string_list expressions, texts, assignments;
   bool show_spans, stream, constrain, json;
@@ -57,6 +57,10 @@ ss_status generate_show_news(const generate_run *run, const generate_prompt *pro
                              const decode_result *result, ss_error *error);
 // Prints how fast articles were summarised; nothing without --text, or with --json.
 void generate_show_speed(const generate_run *run, const decode_statistics *statistics);
+
+// --- generate_plain.c ---
+// Continues options->prompt without the span grammar, up to decode.max_tokens, a token that ends a text, or the last position.
+ss_status generate_plain(const generate_options *options, ss_error *error);
 
 // Prints one generated token as it comes (a decode_watch; user: the generate_run). Segments end their line.
 void generate_stream(void *user, int64_t index, int32_t token, int32_t rows);
