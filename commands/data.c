@@ -355,7 +355,7 @@ ss_status ss_command_data(int argc, char **argv, ss_error *error) {
        {"out", SS_OPTION_STRING, &options.out, "DIR",
         "folder for train.h5, validation.h5, test.h5, card.json, card.md"},
        {"exclude", SS_OPTION_STRING, &options.exclude, "FILE",
-        "contents to keep out, one a line (expressions, contexts)"},
+        "contents to keep out, one a line (expressions, contexts, ids of news)"},
        {"threads", SS_OPTION_INT, &options.threads, "N", "threads; 0: all (the bytes do not depend on it)"},
        {"force", SS_OPTION_FLAG, &options.force, NULL, "replace a dataset that stands there"},
        {"json", SS_OPTION_FLAG, &options.json, NULL, "print the card as JSON"},
