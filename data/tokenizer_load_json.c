@@ -129,7 +129,9 @@ static ss_status load(tokenizer *tokenizer, const json_t *root, const char *path
   if (!json_is_object(model))
     return refuse(path, "model", model, "an object", error);
   const json_t *normalizer = json_object_get(root, "normalizer");
-  if (normalizer != NULL && !json_is_null(normalizer))
+  const json_t *steps = json_object_get(normalizer, "normalizers");
+  bool none = has_type(normalizer, "Sequence") && json_is_array(steps) && json_array_size(steps) == 0;
+  if (normalizer != NULL && !json_is_null(normalizer) && !none)
     return refuse(path, "normalizer", normalizer, "null", error);
   SS_TRY(load_pre_tokenizer(tokenizer, root, path, error));
   SS_TRY(check_model(tokenizer, model, path, error));

@@ -106,6 +106,11 @@ static void json_files_that_lie(void **state) {
     assert_refused(tokenizer_open_json(&made, path, &error), SS_ERROR_INPUT, changes[k][2]);
   }
   assert_null(made);
+  // A normalizer of no steps changes nothing.
+  write_changed(path, "changed.json", s->json_text, "\"normalizer\":null",
+                "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[]}");
+  assert_ok(tokenizer_open_json(&made, path, &error));
+  tokenizer_free(made);
 }
 
 // Random damage: refused with a message, or a tokenizer that still round-trips.
