@@ -113,11 +113,6 @@ ss_status rows_notes(const rows *source, char **out, ss_error *error) {
     if (status == SS_OK)
       status = rows_buffer_add(&text, source->broken.data, source->broken.n, error);
   }
-  if (source->n_left_out > 0 && status == SS_OK) {
-    snprintf(line, sizeof line, "%s%lld rows left out on purpose", text.n > 0 ? "\n" : "",
-             (long long)source->n_left_out);
-    status = rows_buffer_add(&text, line, (int64_t)strlen(line), error);
-  }
   for (int64_t k = 0; status == SS_OK && k < source->n_unasked; k++) {
     const char *before = k > 0 ? ", " : text.n > 0 ? "\nfields not used: " : "fields not used: ";
     char *name = NULL;
@@ -288,10 +283,8 @@ static ss_status accept(rows *source, rows_place place, rows_row *row, ss_error 
     if (status != SS_OK)
       return ss_fail(error, status, "%s", problem.message);
   }
-  if (leave_out) {
-    source->n_left_out++;
+  if (leave_out)
     return SS_OK;
-  }
   SS_TRY(ss_grow(&source->places, &source->capacity, source->n_place + 1, sizeof place, "row index", error));
   source->places[source->n_place++] = place;
   return SS_OK;

@@ -6,7 +6,7 @@
 
 #define ROWS_N_FORMAT 4
 #define ROWS_MOST_COLUMNS 4096
-#ifndef ROWS_CHUNK             // a fuzzer makes it small
+#ifndef ROWS_CHUNK            // a fuzzer makes it small
 #define ROWS_CHUNK (1 << 20)  // bytes read at a time
 #endif
 
@@ -31,10 +31,10 @@ struct rows {
   int64_t size, source_size;  // bytes of plain text; of the file as it lies on disk
   rows_place *places;
   int64_t n_place, capacity;
-  rows_buffer names;                                 // stories: paths below the folder, zero-terminated
-  int32_t n_column, id_column;                       // CSV; -1: there is no such column
-  int32_t columns[ROWS_MOST_FIELDS];                 // of the wanted fields
-  int64_t n_broken, n_left_out;                      // n_left_out: by the caller's check
+  rows_buffer names;                  // stories: paths below the folder, zero-terminated
+  int32_t n_column, id_column;        // CSV; -1: there is no such column
+  int32_t columns[ROWS_MOST_FIELDS];  // of the wanted fields
+  int64_t n_broken;
   rows_buffer broken;                                // the first ones, a line each
   rows_buffer unasked[ROWS_MOST_NAMED];              // names of fields that nobody asked for
   int64_t unasked_line[ROWS_MOST_NAMED], n_unasked;  // and where each was first seen

@@ -7,7 +7,8 @@
 //    "answers": ["..."], "meta": {}}
 //
 // kind is context, step or answer, in this order; references are indices of earlier segments, ascending. "id",
-// "split" (train, validation, test) and "segments" must be there. The vocabulary is bytes.
+// "split" (train, validation, test) and "segments" must be there. The file is plain or gzip (data/rows.h). The vocabulary
+// is bytes.
 #ifndef SELFSPAN_DATA_TASKS_JSONL_H
 #define SELFSPAN_DATA_TASKS_JSONL_H
 
@@ -24,7 +25,10 @@ typedef struct {
 extern const ss_key jsonl_keys[];  // "jsonl.*" over a jsonl_config
 extern const data_task jsonl_task;
 
-// Parses one row of n bytes. Unknown, missing and mistyped fields are named; `where` names the origin.
+// Makes an example of one row. Unknown, missing and mistyped fields are named.
+ss_status jsonl_take_row(const json_t *row, example *out, data_split *split, ss_error *error);
+
+// The same from a row's n bytes; `where` names the origin in messages.
 ss_status jsonl_parse_row(const char *text, int64_t n, const char *where, example *out, data_split *split,
                           ss_error *error);
 
