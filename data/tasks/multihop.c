@@ -21,7 +21,7 @@ const ss_key multihop_keys[] =
      SS_CONFIG_CHOICE(multihop_config, rows.on_error, "multihop.on_error", "fail", "fail|skip",
                       "a broken row stops the import, or is counted, named and left out"),
      SS_CONFIG_TEXT(multihop_config, tokenizer, "multihop.tokenizer", "",
-                    "a tokenizer.json whose tokens the text is written in; empty: bytes"),
+                    "a tokenizer.json, .gguf, vocab.bpe, tokenizer.bin or a folder with one; empty: bytes"),
      SS_CONFIG_INT(multihop_config, people_low, "multihop.people_low", "2", 1, MULTIHOP_MOST_PEOPLE,
                    "fewest people in an invented example; each has an object and is in a place"),
      SS_CONFIG_INT(multihop_config, people_high, "multihop.people_high", "4", 1, MULTIHOP_MOST_PEOPLE,
@@ -184,7 +184,7 @@ static ss_status make_vocabulary(void *opaque, int32_t n_anchor, vocabulary **ou
   tokenizer *tokenizer = NULL;
   if (state->config.tokenizer[0] == '\0')
     return vocabulary_create_bytes(out, multihop_task.name, n_anchor, error);
-  SS_TRY(tokenizer_open_json(&tokenizer, state->config.tokenizer, error));
+  SS_TRY(tokenizer_open(&tokenizer, state->config.tokenizer, error));
   ss_status status = vocabulary_create_tokenizer(out, tokenizer, multihop_task.name, n_anchor, error);
   tokenizer_free(tokenizer);
   return status;
