@@ -257,7 +257,8 @@ FUZZ_CC ?= clang
 fuzz_sources := $(filter-out train/% infer/% commands/% notebooks-export/%,$(sources))
 fuzz_objects := $(fuzz_sources:%.c=$(B)/fuzz/obj/%.o)
 fuzz_programs := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz_cflags := $(ss_cflags) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+fuzz_cflags := $(ss_cflags) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+  -DROWS_CHUNK=64  # bytes that rows are read by: records cross the edges of short inputs
 ifneq ($(filter fuzz fuzz-smoke,$(goals)),)
 fuzz_ready := $(shell echo 'int LLVMFuzzerTestOneInput(void) { return omp_get_max_threads() < 0; }' | $(FUZZ_CC) -include omp.h \
   -fopenmp -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null && echo yes)
