@@ -1,12 +1,15 @@
 // Byte-level BPE: merges, ties, pieces, special tokens, any bytes; GPT-2's own files where they are.
 // With arguments it is the filter that tests/peers/tokenizer_ids.py compares with other tokenizers:
-//   test_tokenizer FLAGS gpt2 VOCAB_BPE ENCODER_JSON | FLAGS KIND PATH
+//   test_tokenizer FLAGS gpt2 VOCAB_BPE ENCODER_JSON | FLAGS KIND PATH | FLAGS written PATH FOLDER
+// (written: a vocabulary over the tokenizer at PATH, put into FOLDER as Hugging Face's files)
 // reads (uint32 n, n bytes)*, writes (uint32 n, n int32 ids)*, and the seconds of encoding to stderr.
 #include "tests/tokenizer_fixture.h"
 
 #include "common/memory.h"
 #include "common/progress.h"
 #include "common/random.h"
+#include "data/tokenizer_write.h"
+#include "data/vocabulary.h"
 
 #define LONG_PIECE 1000000
 
@@ -311,16 +314,27 @@ static bool read_all(void *out, size_t n) {
   return fread(out, 1, n, stdin) == n;
 }
 
+static ss_status write_grown(vocabulary **out, const tokenizer *source, const char *folder, ss_error *error) {
+  SS_TRY(vocabulary_create_tokenizer(out, source, "news", 24, error));
+  SS_TRY(ss_make_directories(folder, error));
+  return tokenizer_write_json(vocabulary_tokenizer(*out), folder, vocabulary_bos(*out),
+                              vocabulary_span_tokens(*out)->eos, error);
+}
+
 static int filter(int argc, char **argv) {
   ss_error error = {0};
   tokenizer *made = NULL;
   tokenizer_scratch *scratch = NULL;
   int flags = atoi(argv[1]);
-  ss_status status = argc == 5   ? tokenizer_open_gpt2(&made, argv[3], argv[4], &error)
-                     : argc == 4 ? tokenizer_open(&made, argv[3], &error)
-                                 : SS_ERROR_USAGE;
+  vocabulary *words = NULL;
+  bool pair = argc == 5 && strcmp(argv[2], "gpt2") == 0;
+  ss_status status = pair ? tokenizer_open_gpt2(&made, argv[3], argv[4], &error)
+                          : tokenizer_open(&made, argv[3], &error);
+  if (status == SS_OK && argc == 5 && !pair)
+    status = write_grown(&words, made, argv[4], &error);
+  const tokenizer *used = words != NULL ? vocabulary_tokenizer(words) : made;
   if (status == SS_OK)
-    status = tokenizer_scratch_create(&scratch, made, &error);
+    status = tokenizer_scratch_create(&scratch, used, &error);
   char *text = NULL;
   int32_t *ids = NULL;
   int64_t text_capacity = 0, capacity = 0;
@@ -332,7 +346,7 @@ static int filter(int argc, char **argv) {
       break;
     int64_t count = 0;
     double start = ss_seconds();
-    status = tokenizer_encode(made, scratch, text, n, flags, &ids, &count, &capacity, &error);
+    status = tokenizer_encode(used, scratch, text, n, flags, &ids, &count, &capacity, &error);
     seconds += ss_seconds() - start;
     uint32_t written = (uint32_t)count;
     fwrite(&written, sizeof written, 1, stdout);
@@ -345,6 +359,7 @@ static int filter(int argc, char **argv) {
   free(text);
   free(ids);
   tokenizer_scratch_free(scratch);
+  vocabulary_free(words);
   tokenizer_free(made);
   return (int)status;
 }

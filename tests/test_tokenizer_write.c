@@ -1,6 +1,5 @@
 // Tokenizers as Hugging Face's files: what is written is read back as the same tokenizer.
-// With arguments: test_tokenizer_write PATH FOLDER writes the tokenizer at PATH, grown to a vocabulary, into FOLDER, where
-// tests/peers/tokenizer_ids.py compares it with transformers.
+// (tests/peers/tokenizer_ids.py compares them with transformers.)
 #include "data/tokenizer_write.h"
 #include "data/vocabulary.h"
 #include "tests/tokenizer_fixture.h"
@@ -67,36 +66,55 @@ static void what_the_format_cannot_say_is_refused(void **state) {
   // Ordinary, with the text of a special token.
   assert_ok(tokenizer_special_add(s->tokenizer, "hello", 5, &id, &error));
   assert_refused(tokenizer_write_json(s->tokenizer, "/nonexistent", -1, -1, &error), SS_ERROR_INPUT,
-                 "\"hello\" is an ordinary token and a special one");
+                 "two tokens are \"hello\"");
 }
 
-static int write_grown(const char *path, const char *folder) {
+static void scores_are_written(void **state) {
+  scene *s = *state;
   ss_error error = {0};
-  tokenizer *source = NULL;
-  vocabulary *words = NULL;
-  ss_status status = tokenizer_open(&source, path, &error);
-  if (status == SS_OK)
-    status = vocabulary_create_tokenizer(&words, source, "news", ANCHORS, &error);
-  if (status == SS_OK)
-    status = ss_make_directories(folder, &error);
-  if (status == SS_OK)
-    status = tokenizer_write_json(vocabulary_tokenizer(words), folder, vocabulary_bos(words),
-                                  vocabulary_span_tokens(words)->eos, &error);
-  if (status != SS_OK)
-    fprintf(stderr, "error: %s\n", error.message);
-  vocabulary_free(words);
-  tokenizer_free(source);
-  return (int)status;
+  char folder[TEST_PATH];
+  json_t *tokens = json_array(), *scores = json_array(), *small = tokenizer_json(s->tokenizer, END);
+  static const char *const first[] = {"<unk>", "\xC4\x8A<s>\xC4\x8A", "\xC4\x8A</s>\xC4\x8A"};
+  static const char *const last[] = {"\xC4\xA0", "a",
+                                     "\xC4\xA0"
+                                     "a"};
+  for (int id = 0; id < 3; id++)
+    json_array_append_new(tokens, json_string(first[id]));
+  for (size_t byte = 0; byte < 256; byte++)
+    json_array_append(tokens, json_array_get(json_object_get(small, "tokens"), byte));
+  for (int id = 0; id < 3; id++)
+    json_array_append_new(tokens, json_string(last[id]));
+  for (int id = 0; id < 262; id++)
+    json_array_append_new(scores, json_real(-id));
+  json_t *root = json_pack("{s:s, s:o, s:o}", "kind", "scored_bpe", "tokens", tokens, "scores", scores);
+  tokenizer *made = NULL;
+  int32_t id;
+  assert_ok(tokenizer_from_json(&made, root, "here", &error));
+  assert_ok(tokenizer_special_add(made, "<[>", 3, &id, &error));
+  test_path(folder, "scored");
+  assert_ok(ss_make_directories(folder, &error));
+  assert_ok(tokenizer_write_json(made, folder, -1, id, &error));
+  json_t *written = load(folder, "tokenizer.json"), *model = json_object_get(written, "model");
+  assert_int_equal(json_integer_value(json_object_get(json_object_get(model, "vocab"), "<0x41>")), 3 + 0x41);
+  assert_int_equal(json_integer_value(json_object_get(json_object_get(model, "vocab"), "\n<s>\n")), 1);
+  assert_int_equal(json_object_size(json_object_get(model, "vocab")), 262);
+  const json_t *merges = json_object_get(model, "merges");
+  assert_int_equal(json_array_size(merges), 1);
+  assert_string_equal(json_string_value(json_array_get(json_array_get(merges, 0), 0)), " ");
+  assert_int_equal(json_array_size(json_object_get(written, "added_tokens")), 1);
+  json_decref(written);
+  json_decref(root);
+  json_decref(small);
+  tokenizer_free(made);
 }
 
-int main(int argc, char **argv) {
-  if (argc == 3)
-    return write_grown(argv[1], argv[2]);
+int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, tokenizer_setup, tokenizer_teardown)
   const struct CMUnitTest tests[] = {
       TEST(written_files_come_back),
       TEST(special_tokens_are_named),
       TEST(what_the_format_cannot_say_is_refused),
+      TEST(scores_are_written),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

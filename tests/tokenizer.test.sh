@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Token ids against tiktoken's (GPT-2's files below SELFSPAN_TEST_DATA), against Hugging Face's (a tokenizer.json at
-# SELFSPAN_TOKENIZER_JSON; a GGUF file at SELFSPAN_GGUF, which needs transformers with torch and gguf; folders that we wrote) and against
+# SELFSPAN_TOKENIZER_JSON; a GGUF file at SELFSPAN_GGUF, which needs transformers with torch and gguf; folders that we write) and against
 # llama2.c's algorithm. PYTHON is a Python that has them. Skips what is not there.
 build=$(cd "${BUILD:-build}" && pwd)
 . "$(dirname "$0")/shell_checks.sh"
@@ -26,18 +26,10 @@ compare() {
   fi
 }
 
-# written NAME PATH: a vocabulary over the tokenizer at PATH, written for transformers.
-written() {
-  local folder=$work/$1
-  if [ -e "$2" ] && [ -z "${SELFSPAN_TEST_SANITIZED:-}" ]; then
-    "$build/tests/test_tokenizer_write" "$2" "$folder" || echo "not ok $1: cannot be written"
-  fi
-  compare "$1" transformers folder "$folder"
-}
-
 compare tiktoken tiktoken gpt2 "$data/gpt2/vocab.bpe" "$data/gpt2/encoder.json"
 compare tokenizers tokenizers json "${SELFSPAN_TOKENIZER_JSON:-/nonexistent}"
 compare gguf transformers,torch,gguf gguf "$gguf"
 compare llama2.c json scores "$data/stories260K/tok512.bin"
-written written_gpt2 "$data/gpt2"
-written written_gguf "$gguf"
+compare written_gpt2 transformers written "$data/gpt2" "$work/gpt2"
+compare written_gguf transformers written "$gguf" "$work/gguf"
+compare written_llama2.c transformers written "$data/stories260K/tok512.bin" "$work/llama2.c"

@@ -1,9 +1,10 @@
 """Compares selfspan's token ids with tiktoken's (GPT-2's files), with those of Hugging Face's tokenizers (a tokenizer.json) or
-transformers (a folder that AutoTokenizer takes, a GGUF file), or with llama2.c's algorithm (a tokenizer.bin), on every code point
-in several positions, on made-up strings and on the lines of text files; then times both on the files, three times in turn.
+transformers (a GGUF file; a vocabulary that selfspan writes into FOLDER), or with llama2.c's algorithm (a tokenizer.bin), on every
+code point in several positions, on made-up strings and on the lines of text files; then times both on the files, three times in turn.
 
 usage: tokenizer_ids.py TEST_TOKENIZER gpt2 VOCAB_BPE ENCODER_JSON [STRINGS [TEXT_FILE...]]
-       tokenizer_ids.py TEST_TOKENIZER json|gguf|folder|scores PATH [STRINGS [TEXT_FILE...]]
+       tokenizer_ids.py TEST_TOKENIZER json|gguf|scores PATH [STRINGS [TEXT_FILE...]]
+       tokenizer_ids.py TEST_TOKENIZER written PATH FOLDER [STRINGS [TEXT_FILE...]]
 TEST_TOKENIZER is the built tests/test_tokenizer, STRINGS how many are made up (100000). TEXT_FILE is plain or .jsonl(.gz)
 with the texts in the field "article". Exits 1 at a difference.
 """
@@ -18,8 +19,10 @@ import time
 
 SEED = 5
 UNKNOWN = 2  # the flag under which selfspan treats bytes without a token as Hugging Face does
+CONTINUES = 4  # the flag of texts that no space is put before
 program, kind = sys.argv[1:3]
-paths = sys.argv[3:5] if kind == "gpt2" else sys.argv[3:4]
+paths = sys.argv[3:5] if kind in ("gpt2", "written") else sys.argv[3:4]
+flags = CONTINUES if kind == "written" else UNKNOWN
 rest = sys.argv[3 + len(paths):]
 n_made = int(rest[0]) if rest else 100000
 
@@ -51,7 +54,8 @@ def transformers_encoding():
         folder, name = os.path.split(os.path.abspath(paths[0]))
         made = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name)
     else:
-        made = transformers.AutoTokenizer.from_pretrained(paths[0])
+        selfspan([])  # writes the folder
+        made = transformers.AutoTokenizer.from_pretrained(paths[1])
     encoding = made.backend_tokenizer
     return lambda text: encoding.encode(text, add_special_tokens=False).ids
 
@@ -82,7 +86,7 @@ def scores_encoding():
 
 def selfspan(texts):
     data = b"".join(struct.pack("=I", len(b)) + b for b in (t.encode() for t in texts))
-    run = subprocess.run([program, str(UNKNOWN), kind, *paths], input=data, stdout=subprocess.PIPE,
+    run = subprocess.run([program, str(flags), kind, *paths], input=data, stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE)
     if run.returncode != 0:
         sys.exit(f"{program}: {run.stderr.decode()}")
