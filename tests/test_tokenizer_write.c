@@ -75,9 +75,7 @@ static void scores_are_written(void **state) {
   char folder[TEST_PATH];
   json_t *tokens = json_array(), *scores = json_array(), *small = tokenizer_json(s->tokenizer, END);
   static const char *const first[] = {"<unk>", "\xC4\x8A<s>\xC4\x8A", "\xC4\x8A</s>\xC4\x8A"};
-  static const char *const last[] = {"\xC4\xA0", "a",
-                                     "\xC4\xA0"
-                                     "a"};
+  static const char *const last[] = {"\xC4\xA0", "a", "\xC4\xA0\x61"};
   for (int id = 0; id < 3; id++)
     json_array_append_new(tokens, json_string(first[id]));
   for (size_t byte = 0; byte < 256; byte++)
