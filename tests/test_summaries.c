@@ -258,6 +258,29 @@ static void forced_gold_is_perfect(void **state) {
 }
 
 // Scores are real numbers: their sum must not depend on which sequence ends first.
+static void sums_follow_the_data(void **state) {
+  (void)state;
+  ss_error error = {0};
+  eval_result *results = calloc(2, sizeof *results);
+  for (int order = 0; order < 2; order++) {
+    for (int k = 0; k < 9; k++) {
+      eval_item item = {.index = order == 0 ? k : 8 - k, .group = 2};
+      item.score = 0.1 * (double)(item.index + 1);
+      eval_result_add(&results[order], &item);
+      assert_ok(eval_result_keep(&results[order], &item, &error));
+    }
+    assert_true(order == 0 || results[1].all.score_sum != results[0].all.score_sum);
+    eval_result_settle(&results[order]);
+    assert_int_equal(results[order].items[3].index, 3);
+    assert_near(results[order].all.score_sum, 4.5, 1e-12);
+  }
+  assert_true(results[1].all.score_sum == results[0].all.score_sum);
+  assert_true(results[1].groups[2].score_sum == results[0].all.score_sum);
+  eval_result_free(&results[0]);
+  eval_result_free(&results[1]);
+  free(results);
+}
+
 static void batches_do_not_matter(void **state) {
   fixture *f = *state;
   ss_error error = {0};
@@ -502,17 +525,12 @@ static void prose_is_wrapped(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(ngrams_are_novel_or_repeated),
-      cmocka_unit_test(summaries_score_as_by_hand),
-      cmocka_unit_test(selections_score_as_by_hand),
-      cmocka_unit_test(forced_gold_is_perfect),
-      cmocka_unit_test(batches_do_not_matter),
-      cmocka_unit_test(lead_takes_the_first_three),
-      cmocka_unit_test(oracle_takes_what_helps),
-      cmocka_unit_test(differences_are_paired),
-      cmocka_unit_test(reports_carry_the_metrics),
-      cmocka_unit_test(samples_stand_side_by_side),
-      cmocka_unit_test(prose_is_wrapped),
+      cmocka_unit_test(ngrams_are_novel_or_repeated), cmocka_unit_test(summaries_score_as_by_hand),
+      cmocka_unit_test(selections_score_as_by_hand),  cmocka_unit_test(forced_gold_is_perfect),
+      cmocka_unit_test(sums_follow_the_data),         cmocka_unit_test(batches_do_not_matter),
+      cmocka_unit_test(lead_takes_the_first_three),   cmocka_unit_test(oracle_takes_what_helps),
+      cmocka_unit_test(differences_are_paired),       cmocka_unit_test(reports_carry_the_metrics),
+      cmocka_unit_test(samples_stand_side_by_side),   cmocka_unit_test(prose_is_wrapped),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
