@@ -61,7 +61,7 @@ check text-noise "$selfspan" generate --model span/model.h5 --text noise.bin --s
 printf ' \n' >blank.txt
 refused text-blank 3 "blank.txt: no text is left" "$selfspan" generate --model span/model.h5 --text blank.txt
 refused text-absent 4 "absent.txt" "$selfspan" generate --model span/model.h5 --text absent.txt
-refused text-settings 2 "cnndm.summary_tokens" "$selfspan" generate --model span/model.h5 --text article.txt --set cnndm.context_tokens=200
+refused text-settings 2 "cnndm.summary_tokens" "$selfspan" generate --model span/model.h5 --text article.txt --set cnndm.context_tokens=200 --set cnndm.summary_tokens=256
 "$selfspan" data arithmetic --out sums --quiet --set data.train=4 --set data.validation=0 --set data.test=0 --set data.n_anchor=32 >out 2>err
 "$selfspan" train --config tiny.yaml --set train.data=sums --out sums-span --quiet >out 2>err
 refused text-other-task 2 "trained for task arithmetic" "$selfspan" generate --model sums-span/model.h5 --text article.txt
