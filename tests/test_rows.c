@@ -207,6 +207,13 @@ static void broken_csv_is_left_out(void **state) {
   BROKEN_CSV("\"a \"quote\" b\",c", 2, "column 1: text behind a closing quote");
   BROKEN_CSV("a\xc3,b", 2, "byte 2 of the row is no UTF-8");
   BROKEN_CSV("a,b\0", 2, "byte 4 of the row is zero");
+  // Not well-formed by Unicode's table 3-7: too long by a byte, surrogates, beyond U+10FFFF, cut off.
+  BROKEN_CSV("\xc1\xbf,b", 2, "byte 1 of the row is no UTF-8");
+  BROKEN_CSV("\xe0\x9f\xbf,b", 2, "byte 1 of the row is no UTF-8");
+  BROKEN_CSV("\xed\xa0\x80,b", 2, "byte 1 of the row is no UTF-8");
+  BROKEN_CSV("\xf0\x8f\xbf\xbf,b", 2, "byte 1 of the row is no UTF-8");
+  BROKEN_CSV("\xf4\x90\x80\x80,b", 2, "byte 1 of the row is no UTF-8");
+  BROKEN_CSV("abcdefghij,\xf0\x9f\x98", 2, "byte 12 of the row is no UTF-8");
   BROKEN_CSV(" ,b", 2, "field \"article\" is empty");
   BROKEN_CSV("a,\"b", 1, "a quoted field without an end: the rest of the file (2 lines)");
   BROKEN_CSV("a,\"b\r", 1, "a quoted field without an end");
