@@ -306,7 +306,7 @@ static void gzip_is_read_like_plain_text(void **state) {
   rows_options options = news_options();
   rows *source = NULL;
   write_gzip(test_path(path, "g.jsonl.gz"), "wb", GOOD, strlen(GOOD) - 5);
-  write_gzip(path, "ab", GOOD + strlen(GOOD) - 5, 5);  // a second member in the middle of a row
+  write_gzip(path, "ab", &GOOD[strlen(GOOD) - 5], 5);  // a second member in the middle of a row
   write_gzip(path, "ab", GOOD, strlen(GOOD));
   assert_ok(rows_open(&source, path, &options, &error));
   assert_notes(source, 2, 0, NULL);
