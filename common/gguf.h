@@ -71,7 +71,8 @@ const gguf_tensor *gguf_find_tensor(const gguf *file, const char *name);  // NUL
 
 // "Q4_1"; "type 99" has no name: "unknown".
 const char *gguf_type_name(int32_t type);
-// True for the types that gguf_read_rows understands: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K.
+#define GGUF_READABLE "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6_K"
+// True for the types that gguf_read_rows understands.
 bool gguf_type_readable(int32_t type);
 
 // out[n_row, cols] = rows first..first+n_row-1, dequantised with the arithmetic of ggml's reference in fp32. A type that

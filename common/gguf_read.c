@@ -200,11 +200,8 @@ ss_status gguf_read_rows(const gguf *file, const gguf_tensor *tensor, int64_t fi
                          float *out, ss_error *error) {
   const gguf_type_row *type = gguf_type_find(tensor->type);
   if (type->read == NULL)
-    return ss_fail(
-        error, SS_ERROR_INPUT,
-        "%s: tensor %s has type %s (%d), expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, "
-        "Q6_K",
-        file->where, tensor->name, type->name, tensor->type);
+    return ss_fail(error, SS_ERROR_INPUT, "%s: tensor %s has type %s (%d), expected one of " GGUF_READABLE,
+                   file->where, tensor->name, type->name, tensor->type);
   if (first < 0 || n_row < 0 || first > tensor->rows || n_row > tensor->rows - first)
     return ss_fail(error, SS_ERROR_INTERNAL, "%s: tensor %s: rows %lld to %lld of %lld", file->where,
                    tensor->name, (long long)first, (long long)(first + n_row), (long long)tensor->rows);

@@ -65,6 +65,10 @@ static ss_status check_part(model_import *import, const import_part *part, int64
     if (tensor.rows != rows || tensor.cols != cols)
       status = ss_fail(error, SS_ERROR_INPUT, "%s: tensor %s has shape %s, expected %s", file->where, name,
                        found, expected);
+    // A type whose size is not known has a shape that nothing in the file bears out.
+    else if (!tensor.readable)
+      status = ss_fail(error, SS_ERROR_INPUT, "%s: tensor %s has type %s, expected one of %s", file->where,
+                       name, tensor.type, file->types);
     used[index] = true;
     import->about.n_parameter += rows * cols;
   }

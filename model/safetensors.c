@@ -322,10 +322,14 @@ const safetensors_tensor *safetensors_find(const safetensors *file, const char *
              : bsearch(&key, file->tensors, (size_t)file->n_tensor, sizeof *file->tensors, compare_names);
 }
 
+bool safetensors_readable(const safetensors_tensor *tensor) {
+  return find_dtype(tensor->dtype) - dtypes < N_READABLE;
+}
+
 ss_status safetensors_read_rows(const safetensors *file, const safetensors_tensor *tensor, int64_t first,
                                 int64_t n_row, float *out, ss_error *error) {
   const dtype_row *dtype = find_dtype(tensor->dtype);
-  if (dtype - dtypes >= N_READABLE)
+  if (!safetensors_readable(tensor))
     return ss_fail(error, SS_ERROR_INPUT, "%s: tensor %s has dtype %s, expected F32, F16 or BF16",
                    file->where, tensor->name, tensor->dtype);
   if (first < 0 || n_row < 0 || first > tensor->rows || n_row > tensor->rows - first)

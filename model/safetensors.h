@@ -7,6 +7,7 @@
 #ifndef SELFSPAN_MODEL_SAFETENSORS_H
 #define SELFSPAN_MODEL_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,8 @@ const safetensors_tensor *safetensors_tensor_at(const safetensors *file,
 const safetensors_tensor *safetensors_find(const safetensors *file,
                                            const char *name);  // NULL when there is none
 
+// True for F32, F16 and BF16.
+bool safetensors_readable(const safetensors_tensor *tensor);
 // out[n_row, cols] = rows first..first+n_row-1 of an F32, F16 or BF16 tensor; another dtype is refused by name.
 ss_status safetensors_read_rows(const safetensors *file, const safetensors_tensor *tensor, int64_t first,
                                 int64_t n_row, float *out, ss_error *error);

@@ -2,6 +2,7 @@
 #ifndef SELFSPAN_MODEL_WEIGHTS_H
 #define SELFSPAN_MODEL_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -13,12 +14,14 @@ typedef struct {
   const char *name;
   const char *type;  // as the format calls it: "BF16", "Q4_1"
   int64_t rows, cols;
+  bool readable;  // its type can be turned into fp32
 } weights_tensor;
 
 // A file that somebody else opened and closes. Tensors have indices 0..n-1.
 typedef struct {
   const char *format;  // "safetensors", "GGUF", "llama2.c"
   const char *where;
+  const char *types;  // those that are readable, for messages
   const void *file;
   int64_t n;
   int64_t (*find)(const void *file, const char *name);  // -1: there is none

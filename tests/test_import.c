@@ -455,6 +455,23 @@ static void gguf_refused(void **state) {
   }
 }
 
+// A type that nobody can read has a size that nobody can check: it is refused before anything is allocated.
+static void types_refused(void **state) {
+  (void)state;
+  ss_error error = {0};
+  model_import *import = NULL;
+  bytes file = llama_gguf(NULL, NULL);
+  static const char name[] = "blk.1.attn_k.weight";
+  int64_t at = 0, n = (int64_t)sizeof name - 1;
+  while (memcmp(file.data + at, name, (size_t)n) != 0)
+    ++at;
+  file.data[at + n + 4 + 16] = 12;
+  assert_refused(import_open_memory(&import, "x.gguf", NULL, file.data, (size_t)file.n, &error),
+                 SS_ERROR_INPUT,
+                 "x.gguf: tensor blk.1.attn_k.weight has type Q4_K, expected one of F32, F16");
+  bytes_free(&file);
+}
+
 static void tensors_refused(void **state) {
   (void)state;
   ss_error error = {0};
@@ -547,6 +564,7 @@ static void values_and_paths_refused(void **state) {
   assert_refused(import_open(&import, test_write(path, "weights.txt", "x"), &error), SS_ERROR_USAGE,
                  "expected a folder with config.json");
   assert_ok(ss_make_directories(test_path(folder, "no-model"), &error));
+  remove(test_path(path, "no-model/config.json"));  // of a run before
   assert_refused(import_open(&import, folder, &error), SS_ERROR_IO, "no-model/config.json");
   char config[2048];
   snprintf(config, sizeof config, llama_config, "");
@@ -581,6 +599,7 @@ int main(void) {
                                      cmocka_unit_test(gguf_refused),
                                      cmocka_unit_test(tensors_refused),
                                      cmocka_unit_test(llama2c_refused),
+                                     cmocka_unit_test(types_refused),
                                      cmocka_unit_test(values_and_paths_refused),
                                      cmocka_unit_test(export_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
