@@ -572,25 +572,6 @@ static void values_and_paths_refused(void **state) {
   assert_refused(import_open(&import, folder, &error), SS_ERROR_IO, "neither model.safetensors nor");
 }
 
-static void export_refused(void **state) {
-  (void)state;
-  ss_error error = {0};
-  const char *architecture = NULL;
-  gpt_config config = {.n_head = 4,
-                       .n_kv_head = 2,
-                       .norm = SS_NORM_LAYER,
-                       .position = GPT_POSITION_LEARNED,
-                       .activation = SS_ACTIVATION_GELU,
-                       .bias = true};
-  assert_refused(export_architecture(&config, &architecture, &error), SS_ERROR_INPUT,
-                 "2 KV heads of 4: neither");
-  config.n_kv_head = 4;
-  assert_ok(export_architecture(&config, &architecture, &error));
-  config.position = GPT_POSITION_ROTARY;
-  assert_refused(export_architecture(&config, &architecture, &error), SS_ERROR_INPUT,
-                 "rotary positions, GELU");
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(llama_from_three_formats),
                                      cmocka_unit_test(gpt2_turned_round),
@@ -600,7 +581,6 @@ int main(void) {
                                      cmocka_unit_test(tensors_refused),
                                      cmocka_unit_test(llama2c_refused),
                                      cmocka_unit_test(types_refused),
-                                     cmocka_unit_test(values_and_paths_refused),
-                                     cmocka_unit_test(export_refused)};
+                                     cmocka_unit_test(values_and_paths_refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,8 +60,8 @@ static void round_trip(void **state) {
     safetensors_close(file);
   }
   assert_int_equal(remove(path), 0);
-  assert_refused(safetensors_write(path, entries, 2, SAFETENSORS_F32, fill_half, NULL, &error), SS_ERROR_NUMERIC,
-                 "no values");
+  assert_refused(safetensors_write(path, entries, 2, SAFETENSORS_F32, fill_half, NULL, &error),
+                 SS_ERROR_NUMERIC, "no values");
   assert_false(ss_file_exists(path));
   assert_refused(safetensors_write("/proc/x/y", entries, 2, SAFETENSORS_F32, fill, &add, &error), SS_ERROR_IO,
                  "cannot write");

@@ -19,7 +19,7 @@ import transformers
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-RELATIVE = 2e-5  # of the largest logit
+RELATIVE = 1e-5  # of the largest logit
 
 
 def selfspan_logits(program, model, tokens, folder):
