@@ -206,9 +206,11 @@ static ss_status write_all(const tokenizer *tokenizer, parts *parts, const char 
       "merges", parts->merges);
   SS_TRY(write_file(folder, "tokenizer.json", root, error));
   json_t *map = json_object();
-  json_t *config = json_pack("{s:s, s:b, s:b, s:b, s:O}", "tokenizer_class", "PreTrainedTokenizerFast",
-                             "add_prefix_space", 0, "add_bos_token", 0, "clean_up_tokenization_spaces", 0,
-                             "added_tokens_decoder", parts->by_id);
+  // transformers 4 would add token_type_ids, which neither GPT-2 nor Llama takes.
+  json_t *config = json_pack("{s:s, s:b, s:b, s:b, s:[s, s], s:O}", "tokenizer_class",
+                             "PreTrainedTokenizerFast", "add_prefix_space", 0, "add_bos_token", 0,
+                             "clean_up_tokenization_spaces", 0, "model_input_names", "input_ids",
+                             "attention_mask", "added_tokens_decoder", parts->by_id);
   ss_status status = name_special(tokenizer, bos, "bos_token", config, map, &parts->room, error);
   if (status == SS_OK)
     status = name_special(tokenizer, eos, "eos_token", config, map, &parts->room, error);
