@@ -32,7 +32,7 @@ static ss_status check_target(const char *out, bool force, ss_error *error) {
   return SS_OK;
 }
 
-// A vocabulary of characters or bytes has no tokenizer that others could load, llama2.c's kind no such file.
+// A vocabulary of characters or bytes has no tokenizer that others could load; some tokenizers have no such file.
 static ss_status write_tokenizer(const vocabulary *vocabulary, const char *out, ss_error *error) {
   const tokenizer *tokenizer = vocabulary_tokenizer(vocabulary);
   ss_error refusal = {0};
