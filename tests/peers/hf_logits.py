@@ -3,10 +3,12 @@
     python hf_logits.py SELFSPAN TEST_IMPORT_LOGITS [--gguf FILE]
 
 Without --gguf: random GPT-2 and Llama models of transformers are saved, imported, compared, exported, loaded again,
-compared. With it: the GGUF file's tensors, dequantised by the package `gguf`, become a Llama of transformers, which is compared with
-the imported file and with what it is exported as. Needs torch, transformers, safetensors and, for --gguf, gguf.
+compared; GPT-2 from a GGUF file as well, where there is the package `gguf`. With it: the file's tensors, dequantised by
+the package `gguf`, become a Llama of transformers, which is compared with the imported file and with what it is exported
+as. Needs torch, transformers, safetensors and, for --gguf, gguf.
 """
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -91,6 +93,48 @@ def both_ways(name, arguments, model, size, source, folder):
                         peer_logits(exported, every))
 
 
+def write_gpt2_gguf(model, path):
+    """A GPT-2 of transformers in llama.cpp's names; its linear layers stand [out, in] there."""
+    import gguf
+
+    names = {"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "ln_2": "ffn_norm",
+             "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
+    top = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
+    config = model.config
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_block_count(config.n_layer)
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_feed_forward_length(config.n_inner)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    for name, value in model.transformer.state_dict().items():
+        parts = name.split(".")
+        end = parts[-1]
+        if parts[0] == "h":
+            middle = ".".join(parts[2:-1])
+            target = f"blk.{parts[1]}.{names[middle]}.{end}"
+            value = value.T if "c_" in middle and end == "weight" else value
+        else:
+            target = f"{top[parts[0]]}.{end}"
+        writer.add_tensor(target, value.contiguous().numpy().astype(np.float32))
+    writer.add_tensor("output.weight", model.transformer.wte.weight.detach().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def gpt2_gguf(arguments, model, size, tokenizer, folder):
+    path, file = os.path.join(folder, "gpt2.gguf"), os.path.join(folder, "gpt2.h5")
+    write_gpt2_gguf(model, path)
+    run(arguments.selfspan, "import", "--from", path, "--tokenizer", tokenizer, "--out", file, "--anchors", "5", "--quiet",
+        "--force")
+    tokens = np.random.default_rng(8).integers(0, size, 96)
+    compare("random GPT-2, from GGUF", selfspan_logits(arguments.program, file, tokens, folder)[:, :size],
+            peer_logits(model, tokens)[:, :size])
+
+
 def random_models(arguments, folder):
     torch.manual_seed(3)
     size, positions = 300, 128
@@ -111,6 +155,8 @@ def random_models(arguments, folder):
             write_tokenizer(source, size)
             both_ways(f"{name} ({'one file' if shards == '5GB' else 'several files'})", arguments, model, size, source,
                       folder)
+        if kind is transformers.GPT2LMHeadModel and importlib.util.find_spec("gguf") is not None:
+            gpt2_gguf(arguments, model, size, source, folder)
 
 
 def gguf_llama(path):
