@@ -536,6 +536,39 @@ static void training_starts_from_a_base(void **state) {
   train_fixture_close(&fixture);
 }
 
+static void text_rows_may_rest(void **state) {
+  (void)state;
+  ss_error error = {0};
+  train_fixture fixture;
+  train_outcome outcome;
+  model_file base, tuned;
+  char path[2 * TEST_PATH];
+  train_fixture_open(&fixture, "rows-base", 3, 1);
+  train_fixture_finish(&fixture, &outcome);
+  train_fixture_path(&fixture, "model.h5", path);
+  assert_ok(model_file_open(&base, path, fixture.device, &error));
+  train_fixture_close(&fixture);
+  train_fixture_open(&fixture, "rows-tuned", 3, 1);
+  assert_true(strlen(path) < sizeof fixture.config.base);
+  memcpy(fixture.config.base, path, strlen(path) + 1);
+  fixture.config.learn_text = false;
+  fixture.config.weight_decay = 0;
+  train_fixture_finish(&fixture, &outcome);
+  assert_ok(model_file_open(&tuned, train_fixture_path(&fixture, "model.h5", path), fixture.device, &error));
+  const gpt_parameter *wte = &gpt_parameter_table(base.model)[gpt_find_parameter(base.model, "wte")];
+  const float *before = gpt_parameters(base.model), *after = gpt_parameters(tuned.model);
+  int64_t text = vocabulary_n_text(base.vocabulary) * wte->cols, all = gpt_n_parameter(base.model);
+  assert_true(text > 0 && text < wte->rows * wte->cols);
+  assert_memory_equal(before + wte->offset, after + wte->offset, (size_t)text * sizeof *before);
+  int64_t moved = 0;
+  for (int64_t k = 0; k < all; k++)
+    moved += before[k] != after[k];
+  assert_true(moved > (all - text) / 2);
+  model_file_close(&tuned);
+  model_file_close(&base);
+  train_fixture_close(&fixture);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(resume_after_any_micro_batch),
@@ -556,6 +589,7 @@ int main(void) {
       cmocka_unit_test(early_stopping_survives_resumes),
       cmocka_unit_test(time_limit_stops),
       cmocka_unit_test(training_starts_from_a_base),
+      cmocka_unit_test(text_rows_may_rest),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,11 @@ const ss_key train_config_keys[] = {
         train_config, recompute, "train.recompute", "false",
         "compute norms and activations again in the backward pass: less memory, the same gradients"),
 
+    SS_CONFIG_BOOL(
+        train_config, learn_text, "train.learn_text", "true",
+        "no: of the embedding only the rows of span tokens learn, text tokens stay as the base has "
+        "them"),
+
     INT(steps, "1000", 1, 1000000000, "optimizer steps"),
     REAL(
         max_seconds, "0", 0, 1e9,

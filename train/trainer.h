@@ -40,7 +40,8 @@ typedef struct {
   int64_t accumulate;              // micro-batches a step
   bool random_anchor_offset;
   int64_t seed;
-  bool recompute;  // less memory, the same gradients
+  bool recompute;   // less memory, the same gradients
+  bool learn_text;  // the embedding's rows of text tokens learn too
   // optimisation
   int64_t steps;
   double max_seconds;  // 0: no limit; measured training time, validation and checkpoints excluded
