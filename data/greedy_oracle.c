@@ -336,8 +336,8 @@ static double share(int64_t overlap, int64_t size) {
 }
 
 ss_status greedy_oracle_pick(greedy_oracle *oracle, const char *target, int64_t n, int64_t n_sentence,
-                             int32_t cap, const int32_t **picked, int32_t *n_picked, double *score_out,
-                             ss_error *error) {
+                             int32_t least, int32_t cap, const int32_t **picked, int32_t *n_picked,
+                             double *score_out, ss_error *error) {
   *picked = oracle->picked;
   *n_picked = oracle->n_picked = 0;
   if (n_sentence > oracle->n_sentence)
@@ -349,8 +349,12 @@ ss_status greedy_oracle_pick(greedy_oracle *oracle, const char *target, int64_t 
   while (oracle->n_picked < cap) {
     SS_TRY(ss_grow(&oracle->picked, &oracle->picked_capacity, oracle->n_picked + 1, sizeof *oracle->picked,
                    "picked sentences", error));
-    if (!pick_one(oracle, n_sentence, &best))
+    if (pick_one(oracle, n_sentence, &best))
+      continue;
+    score nothing = score_of(oracle, 0, 0, 0);
+    if (oracle->n_picked >= least || !pick_one(oracle, n_sentence, &nothing))
       break;
+    best = nothing;
   }
   *picked = oracle->picked;
   *n_picked = oracle->n_picked;

@@ -87,6 +87,35 @@ static int64_t meta(const example *example, const char *group, const char *name)
   return result;
 }
 
+// Every step refers to the steps before it as well, and to at least so many sentences.
+static void steps_refer_to_steps(void **state) {
+  (void)state;
+  annotation made;
+  cnndm_config config = defaults();
+  config.previous_steps = 1;
+  start(&made, &config, 64);
+  assert_null(annotate(&made, ARTICLE, HIGHLIGHTS));
+  static const int32_t expected[] = {0, 1, N_SENTENCE, 4, N_SENTENCE + 1};
+  assert_int_equal(made.example.n_reference, 5);
+  assert_memory_equal(made.example.references, expected, sizeof expected);
+  assert_int_equal(meta(&made.example, "references", "n"), 3);
+  stop(&made);
+  config.least_references = config.references = 2;
+  start(&made, &config, 64);
+  assert_null(annotate(&made, ARTICLE, HIGHLIGHTS));
+  for (int s = 0; s < N_LINE; s++)
+    assert_int_equal(made.example.segments[N_SENTENCE + s].n_reference, s == 0 ? 2 : 3);
+  stop(&made);
+  ss_error error = {0};
+  cnndm_annotator *annotator = NULL;
+  vocabulary *vocabulary = NULL;
+  config.least_references = 3;
+  assert_ok(vocabulary_create_bytes(&vocabulary, "cnndm", 64, &error));
+  assert_refused(cnndm_annotator_create(&annotator, &config, vocabulary, &error), SS_ERROR_USAGE,
+                 "least_references is 3");
+  vocabulary_free(vocabulary);
+}
+
 static void sentences_are_segments(void **state) {
   (void)state;
   annotation made;
@@ -504,7 +533,8 @@ static void rows_are_excluded_by_id_and_article(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(sentences_are_segments),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(steps_refer_to_steps),
+                                     cmocka_unit_test(sentences_are_segments),
                                      cmocka_unit_test(the_article_is_cut_at_a_sentence),
                                      cmocka_unit_test(anchors_bound_the_segments),
                                      cmocka_unit_test(a_summary_that_is_cut_stays_whole_beside),

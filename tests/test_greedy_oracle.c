@@ -69,29 +69,48 @@ static bool larger(const fraction *a, const fraction *b) {
          (b->overlap[0] * b->size[1] + b->overlap[1] * b->size[0]) * (a->size[0] * a->size[1]);
 }
 
-static void defined_picks(const char *text, const int64_t *ends, int n, const char *target, int cap,
-                          bool *picked, double *score) {
-  static token_list wanted, joined;
+// The candidate that makes the picked sentences' score largest, if it exceeds *best; -1: none. With `sharing`, of those
+// that have a word of the target.
+static int defined_pick(const char *text, const int64_t *ends, int n, const token_list *wanted,
+                        const bool *picked, bool sharing, fraction *best) {
+  static token_list joined, alone;
+  int chosen = -1;
+  for (int candidate = 0; candidate < n; candidate++) {
+    if (picked[candidate])
+      continue;
+    joined.n = alone.n = 0;
+    for (int s = 0; s < n; s++) {
+      int64_t first = s > 0 ? ends[s - 1] : 0;
+      if (picked[s] || s == candidate)
+        tokenize(text + first, ends[s] - first, &joined);
+      if (s == candidate)
+        tokenize(text + first, ends[s] - first, &alone);
+    }
+    fraction reached, own;
+    for (int k = 0; k < 2; k++)
+      rouge(&joined, wanted, k + 1, &reached.overlap[k], &reached.size[k]);
+    rouge(&alone, wanted, 1, &own.overlap[0], &own.size[0]);
+    if ((!sharing || own.overlap[0] > 0) && larger(&reached, best)) {
+      *best = reached;
+      chosen = candidate;
+    }
+  }
+  return chosen;
+}
+
+static void defined_picks(const char *text, const int64_t *ends, int n, const char *target, int least,
+                          int cap, bool *picked, double *score) {
+  static token_list wanted;
   fraction best = {{0, 0}, {1, 1}};
   wanted.n = 0;
   tokenize(target, (int64_t)strlen(target), &wanted);
   memset(picked, 0, (size_t)n * sizeof *picked);
   for (int round = 0; round < cap; round++) {
-    int chosen = -1;
-    for (int candidate = 0; candidate < n; candidate++) {
-      if (picked[candidate])
-        continue;
-      joined.n = 0;
-      for (int s = 0; s < n; s++)
-        if (picked[s] || s == candidate)
-          tokenize(text + (s > 0 ? ends[s - 1] : 0), ends[s] - (s > 0 ? ends[s - 1] : 0), &joined);
-      fraction reached;
-      for (int k = 0; k < 2; k++)
-        rouge(&joined, &wanted, k + 1, &reached.overlap[k], &reached.size[k]);
-      if (larger(&reached, &best)) {
-        best = reached;
-        chosen = candidate;
-      }
+    fraction nothing = {{0, 0}, {1, 1}};
+    int chosen = defined_pick(text, ends, n, &wanted, picked, false, &best);
+    if (chosen < 0 && round < least) {
+      chosen = defined_pick(text, ends, n, &wanted, picked, true, &nothing);
+      best = chosen < 0 ? best : nothing;
     }
     if (chosen < 0)
       break;
@@ -104,15 +123,15 @@ static void defined_picks(const char *text, const int64_t *ends, int n, const ch
 // --- tests ---
 
 static void assert_picks(greedy_oracle *oracle, const char *text, const int64_t *ends, int n,
-                         const char *target, int cap, int among) {
+                         const char *target, int least, int cap, int among) {
   ss_error error = {0};
   const int32_t *picked = NULL;
   int32_t n_picked = 0, k = 0;
   double score = -1, expected = -1;
   bool defined[64];
-  defined_picks(text, ends, among, target, cap, defined, &expected);
-  assert_ok(greedy_oracle_pick(oracle, target, (int64_t)strlen(target), among == n ? INT64_MAX : among, cap,
-                               &picked, &n_picked, &score, &error));
+  defined_picks(text, ends, among, target, least, cap, defined, &expected);
+  assert_ok(greedy_oracle_pick(oracle, target, (int64_t)strlen(target), among == n ? INT64_MAX : among, least,
+                               cap, &picked, &n_picked, &score, &error));
   for (int s = 0; s < among; s++)
     if (defined[s]) {
       if (k >= n_picked || picked[k] != s)
@@ -149,8 +168,9 @@ static void picks_are_those_of_the_definition(void **state) {
         strcat(target, words[ss_random_next(&random) % (uint64_t)n_word]);
         strcat(target, w % 4 == 0 ? "\n" : " ");
       }
-      assert_picks(oracle, text, ends, n, target, k == 0 ? 2 : k == 1 ? 1 : 20, n);
-      assert_picks(oracle, text, ends, n, target, 3, n / 2);
+      assert_picks(oracle, text, ends, n, target, 0, k == 0 ? 2 : k == 1 ? 1 : 20, n);
+      assert_picks(oracle, text, ends, n, target, 0, 3, n / 2);
+      assert_picks(oracle, text, ends, n, target, 2 + k, 4, n);
     }
   }
   greedy_oracle_free(oracle);
@@ -168,24 +188,24 @@ static void ties_go_to_the_earliest(void **state) {
   assert_ok(greedy_oracle_create(&oracle, &error));
   // No word anywhere.
   assert_ok(greedy_oracle_source(oracle, "-- . ?", ends, 1, &error));
-  assert_ok(greedy_oracle_pick(oracle, "!", 1, 5, 2, &picked, &n_picked, &score, &error));
+  assert_ok(greedy_oracle_pick(oracle, "!", 1, 5, 0, 2, &picked, &n_picked, &score, &error));
   assert_int_equal(n_picked, 0);
   assert_ok(greedy_oracle_source(oracle, text, ends, 5, &error));
-  assert_ok(greedy_oracle_pick(oracle, "Blue hen, red fox", 17, 5, 2, &picked, &n_picked, &score, &error));
+  assert_ok(greedy_oracle_pick(oracle, "Blue hen, red fox", 17, 5, 0, 2, &picked, &n_picked, &score, &error));
   assert_int_equal(n_picked, 2);
   assert_int_equal(picked[0], 1);
   assert_int_equal(picked[1], 3);
   // All four words; of three pairs two.
   assert_near(score, 1.0 + 2.0 / 3.0, 1e-15);
-  assert_ok(greedy_oracle_pick(oracle, "nothing here", 12, 5, 2, &picked, &n_picked, &score, &error));
+  assert_ok(greedy_oracle_pick(oracle, "nothing here", 12, 5, 0, 2, &picked, &n_picked, &score, &error));
   assert_int_equal(n_picked, 0);
   assert_near(score, 0, 0);
-  assert_ok(greedy_oracle_pick(oracle, "red", 3, 5, 0, &picked, &n_picked, &score, &error));
+  assert_ok(greedy_oracle_pick(oracle, "red", 3, 5, 0, 0, &picked, &n_picked, &score, &error));
   assert_int_equal(n_picked, 0);
-  assert_ok(greedy_oracle_pick(oracle, "", 0, 5, 2, &picked, &n_picked, NULL, &error));
+  assert_ok(greedy_oracle_pick(oracle, "", 0, 5, 0, 2, &picked, &n_picked, NULL, &error));
   assert_int_equal(n_picked, 0);
   assert_ok(greedy_oracle_source(oracle, "", NULL, 0, &error));
-  assert_ok(greedy_oracle_pick(oracle, "red", 3, 5, 2, &picked, &n_picked, NULL, &error));
+  assert_ok(greedy_oracle_pick(oracle, "red", 3, 5, 0, 2, &picked, &n_picked, NULL, &error));
   assert_int_equal(n_picked, 0);
   greedy_oracle_free(oracle);
 }
@@ -270,13 +290,13 @@ static void large_sources_take_no_time(void **state) {
     ends[k] = 64 * (k + 1);
   assert_ok(greedy_oracle_create(&oracle, &error));
   assert_ok(greedy_oracle_source(oracle, text, ends, n_sentence, &error));
-  assert_ok(greedy_oracle_pick(oracle, text + 6400, 320, INT64_MAX, 8, &picked, &n_picked, NULL, &error));
+  assert_ok(greedy_oracle_pick(oracle, text + 6400, 320, INT64_MAX, 0, 8, &picked, &n_picked, NULL, &error));
   assert_true(n_picked > 0);
   assert_ok(greedy_oracle_source(oracle, text, &n, 1, &error));
-  assert_ok(greedy_oracle_pick(oracle, text, n, INT64_MAX, 2, &picked, &n_picked, NULL, &error));
+  assert_ok(greedy_oracle_pick(oracle, text, n, INT64_MAX, 0, 2, &picked, &n_picked, NULL, &error));
   assert_int_equal(n_picked, 1);
   // A small target after a large one.
-  assert_ok(greedy_oracle_pick(oracle, "abc", 3, INT64_MAX, 2, &picked, &n_picked, NULL, &error));
+  assert_ok(greedy_oracle_pick(oracle, "abc", 3, INT64_MAX, 0, 2, &picked, &n_picked, NULL, &error));
   int64_t large = WORDS_MAX_BYTES + 1;
   assert_refused(greedy_oracle_source(oracle, text, &large, 1, &error), SS_ERROR_LIMIT, "1073741824");
   greedy_oracle_free(oracle);

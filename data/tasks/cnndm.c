@@ -34,6 +34,11 @@ const ss_key cnndm_keys[] = {
                   "sentences of a summary; as many anchors are kept free for them"),
     SS_CONFIG_INT(cnndm_config, references, "cnndm.references", "2", 1, 1024,
                   "article sentences that a summary sentence refers to, at most"),
+    SS_CONFIG_INT(cnndm_config, least_references, "cnndm.least_references", "0", 0, 1024,
+                  "go on picking to so many, though they say less about the summary sentence"),
+    SS_CONFIG_INT(cnndm_config, previous_steps, "cnndm.previous_steps", "0", 0, 1024,
+                  "summary sentences before it that a summary sentence refers to as well, so that its body "
+                  "reads them"),
     SS_CONFIG_INT(cnndm_config, shortest_sentence, "cnndm.shortest_sentence", "16", 0, 1 << 20,
                   "bytes; a shorter article sentence is joined to the one before"),
     SS_CONFIG_INT(cnndm_config, longest_sentence, "cnndm.longest_sentence", "600", 0, 1 << 30,

@@ -4,6 +4,7 @@
 //   context   an article sentence; all but the first begin with a blank, and together they are the cleaned article
 //   step      " " and a summary sentence; its references are the article sentences that the greedy oracle picks for it
 //             (data/greedy_oracle.h), none where no sentence shares a word with it
+//             (as far as cnndm.least_references allows), and the cnndm.previous_steps steps before it
 //   end       there is no answer
 //
 // Sequences are cut to cnndm.context_tokens. cnndm.summary_tokens of them are kept free for the summary, whatever its
@@ -36,7 +37,8 @@ typedef struct {
   char clean[SS_CONFIG_STRING];      // rules of data/news_clean.h
   char tokenizer[SS_CONFIG_STRING];  // a path; "" is bytes
   int64_t context_tokens, summary_tokens, summary_sentences;
-  int64_t references;
+  int64_t references, least_references;         // article sentences of a step
+  int64_t previous_steps;                       // that a step refers to besides
   int64_t shortest_sentence, longest_sentence;  // bytes
 } cnndm_config;
 

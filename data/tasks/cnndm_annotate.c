@@ -63,6 +63,10 @@ ss_status cnndm_annotator_create(cnndm_annotator **out, const cnndm_config *conf
         error, SS_ERROR_USAGE,
         "cnndm.longest_sentence is %lld, expected 0 or at least twice cnndm.shortest_sentence = %lld",
         (long long)config->longest_sentence, (long long)config->shortest_sentence);
+  if (config->least_references > config->references)
+    return ss_fail(error, SS_ERROR_USAGE,
+                   "cnndm.least_references is %lld, expected at most cnndm.references = %lld",
+                   (long long)config->least_references, (long long)config->references);
   int32_t n_anchor = vocabulary_span_tokens(vocabulary)->n_anchor;
   if (n_anchor < config->summary_sentences + 2)
     return ss_fail(error, SS_ERROR_USAGE,
@@ -273,14 +277,18 @@ static ss_status add_step(cnndm_annotator *annotator, int64_t line, int64_t kept
   const char *text = lines->text.data + first_of(lines, line);
   int64_t n = lines->ends[line] - first_of(lines, line), tokens = 0;
   int32_t most = (int32_t)annotator->config.references, n_picked = 0;
+  int32_t least = (int32_t)annotator->config.least_references;
+  int64_t n_step = out->n_segment - kept;
+  int64_t before = n_step < annotator->config.previous_steps ? n_step : annotator->config.previous_steps;
   const int32_t *picked = NULL;
   double rouge = 0;
   SS_TRY(count_tokens(annotator, lines, line, out->id, &tokens, error));
   annotator->sides[1].tokens += tokens;
   *cut = *cut || line >= annotator->config.summary_sentences;
   if (!*cut)
-    SS_TRY(greedy_oracle_pick(annotator->oracle, text, n, kept, most, &picked, &n_picked, &rouge, error));
-  int64_t needed = STEP_TOKENS + n_picked + tokens;
+    SS_TRY(
+        greedy_oracle_pick(annotator->oracle, text, n, kept, least, most, &picked, &n_picked, &rouge, error));
+  int64_t needed = STEP_TOKENS + n_picked + before + tokens;
   *cut = *cut || needed > *room;
   if (*cut) {
     annotator->sides[1].lost_sentences++;
@@ -293,12 +301,15 @@ static ss_status add_step(cnndm_annotator *annotator, int64_t line, int64_t kept
     SS_TRY(example_reference_add(out, picked[k], error));
     annotator->referenced[picked[k]] = true;
   }
+  for (int64_t k = before; k > 0; k--)
+    SS_TRY(example_reference_add(out, (int32_t)(kept + n_step - k), error));
   annotator->n_reference += n_picked;
   annotator->rouge += rouge;
   if (kept == annotator->sentences.n)
     return SS_OK;
   // What the whole article would have offered.
-  SS_TRY(greedy_oracle_pick(annotator->oracle, text, n, INT64_MAX, most, &picked, &n_picked, NULL, error));
+  SS_TRY(greedy_oracle_pick(annotator->oracle, text, n, INT64_MAX, least, most, &picked, &n_picked, NULL,
+                            error));
   for (int32_t k = 0; k < n_picked; k++)
     annotator->lost_references += picked[k] >= kept;
   return SS_OK;

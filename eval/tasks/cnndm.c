@@ -223,7 +223,7 @@ static ss_status pick(greedy_oracle *oracle, const example *gold, const summary_
     ends[k] = gold->segments[k].text_end;
   ss_status status = greedy_oracle_source(oracle, gold->text, ends, count, error);
   if (status == SS_OK)
-    status = greedy_oracle_pick(oracle, target->bytes, target->n, count, GREEDY_ORACLE_ALL, &picked,
+    status = greedy_oracle_pick(oracle, target->bytes, target->n, count, 0, GREEDY_ORACLE_ALL, &picked,
                                 &n_picked, NULL, error);
   for (int32_t k = 0; k < n_picked && status == SS_OK; k++)
     segments[k] = picked[k];
