@@ -536,23 +536,21 @@ static void training_starts_from_a_base(void **state) {
   train_fixture_close(&fixture);
 }
 
-static void text_rows_may_rest(void **state) {
-  (void)state;
+static void parameters_may_rest(int learn) {
   ss_error error = {0};
   train_fixture fixture;
   train_outcome outcome;
   model_file base, tuned;
   char path[2 * TEST_PATH];
-  train_fixture_open(&fixture, "rows-base", 3, 1);
+  train_fixture_open(&fixture, learn == TRAIN_LEARN_KEEP_TEXT ? "rows-base" : "span-base", 3, 1);
   train_fixture_finish(&fixture, &outcome);
   train_fixture_path(&fixture, "model.h5", path);
   assert_ok(model_file_open(&base, path, fixture.device, &error));
   train_fixture_close(&fixture);
-  train_fixture_open(&fixture, "rows-tuned", 3, 1);
+  train_fixture_open(&fixture, learn == TRAIN_LEARN_KEEP_TEXT ? "rows-tuned" : "span-tuned", 3, 1);
   assert_true(strlen(path) < sizeof fixture.config.base);
   memcpy(fixture.config.base, path, strlen(path) + 1);
-  fixture.config.learn_text = false;
-  fixture.config.weight_decay = 0;
+  fixture.config.learn = learn;
   train_fixture_finish(&fixture, &outcome);
   assert_ok(model_file_open(&tuned, train_fixture_path(&fixture, "model.h5", path), fixture.device, &error));
   const gpt_parameter *wte = &gpt_parameter_table(base.model)[gpt_find_parameter(base.model, "wte")];
@@ -563,10 +561,20 @@ static void text_rows_may_rest(void **state) {
   int64_t moved = 0;
   for (int64_t k = 0; k < all; k++)
     moved += before[k] != after[k];
-  assert_true(moved > (all - text) / 2);
+  int64_t learnt = learn == TRAIN_LEARN_KEEP_TEXT ? all - text : wte->rows * wte->cols - text;
+  assert_true(moved > learnt / 2 && moved <= learnt);
   model_file_close(&tuned);
   model_file_close(&base);
   train_fixture_close(&fixture);
+}
+
+static void text_rows_may_rest(void **state) {
+  (void)state;
+  parameters_may_rest(TRAIN_LEARN_KEEP_TEXT);
+}
+static void span_tokens_may_learn_alone(void **state) {
+  (void)state;
+  parameters_may_rest(TRAIN_LEARN_SPAN_TOKENS);
 }
 
 int main(void) {
@@ -590,6 +598,7 @@ int main(void) {
       cmocka_unit_test(time_limit_stops),
       cmocka_unit_test(training_starts_from_a_base),
       cmocka_unit_test(text_rows_may_rest),
+      cmocka_unit_test(span_tokens_may_learn_alone),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -191,15 +191,13 @@ static ss_status check_config(const train_run *run, const checkpoint_meta *meta,
 
 static ss_status continue_from(train_run *run, const checkpoint_meta *meta, const char *path,
                                ss_error *error) {
-  const train_config *config = run->config;
   SS_TRY(check_config(run, meta, path, error));
   SS_TRY(train_shape_fits(run, &meta->model, path, error));
   SS_TRY(take_state(run, meta, path, error));
   SS_TRY(check_vocabulary(run, meta, path, error));
   SS_TRY(checkpoint_load_model(path, run->request->device, true, NULL, &run->model, NULL, error));
   SS_TRY(train_shape_record(run, gpt_get_config(run->model), error));
-  SS_TRY(optimizer_create(&run->optimizer, run->model, config->weight_decay, config->beta1, config->beta2,
-                          config->epsilon, error));
+  SS_TRY(train_optimizer_start(run, error));
   return checkpoint_load_moments(path, run->model, optimizer_first_moment(run->optimizer),
                                  optimizer_second_moment(run->optimizer), error);
 }

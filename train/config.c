@@ -28,10 +28,9 @@ const ss_key train_config_keys[] = {
         train_config, recompute, "train.recompute", "false",
         "compute norms and activations again in the backward pass: less memory, the same gradients"),
 
-    SS_CONFIG_BOOL(
-        train_config, learn_text, "train.learn_text", "true",
-        "no: of the embedding only the rows of span tokens learn, text tokens stay as the base has "
-        "them"),
+    SS_CONFIG_CHOICE(train_config, learn, "train.learn", "all", "all|keep_text|span_tokens",
+                     "keep_text: all but the embedding's rows of text tokens, of which few examples say "
+                     "nothing; span_tokens: its rows of span tokens alone"),
 
     INT(steps, "1000", 1, 1000000000, "optimizer steps"),
     REAL(

@@ -67,6 +67,25 @@ ss_status optimizer_create(optimizer **out, gpt *model, double weight_decay, dou
   return SS_OK;
 }
 
+void optimizer_freeze(optimizer *optimizer, int64_t first, int64_t end) {
+  int32_t n = 0;
+  for (int32_t i = 0; i < optimizer->n_tensor; i++) {
+    ss_adamw_tensor tensor = optimizer->tensors[i];
+    int64_t begin = tensor.weight - optimizer->weights.gradient, rest = end - begin;
+    if (begin >= first && rest > 0) {
+      rest = rest < tensor.count ? rest : tensor.count;
+      tensor.weight += rest, tensor.gradient += rest;
+      tensor.first_moment += rest, tensor.second_moment += rest;
+      if (tensor.compute_copy != NULL)
+        tensor.compute_copy = (char *)tensor.compute_copy + (size_t)rest * ss_dtype_size(SS_BF16);
+      tensor.count -= rest;
+    }
+    if (tensor.count > 0)
+      optimizer->tensors[n++] = tensor;
+  }
+  optimizer->n_tensor = n;
+}
+
 void optimizer_free(optimizer *optimizer) {
   if (optimizer == NULL)
     return;

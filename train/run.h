@@ -65,6 +65,8 @@ ss_status train_best_restore(train_run *run, ss_error *error);
 ss_status train_checkpoint_resume(train_run *run, bool *found, ss_error *error);
 // The model that training starts from: the base's weights, or a random initialisation.
 ss_status train_model_start(train_run *run, ss_error *error);
+// Makes the run's optimizer over its model, for the part of it that learns (train.learn).
+ss_status train_optimizer_start(train_run *run, ss_error *error);
 // XXH3-128 of the weights.
 ss_status train_weights_hash(const gpt *model, char out[33], ss_error *error);
 

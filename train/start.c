@@ -75,8 +75,23 @@ static ss_status write_config(const train_run *run, ss_error *error) {
   return status;
 }
 
-static ss_status open_model(train_run *run, ss_error *error) {
+// AdamW moves every row of the embedding by about the learning rate, however small its gradient.
+ss_status train_optimizer_start(train_run *run, ss_error *error) {
   const train_config *config = run->config;
+  SS_TRY(optimizer_create(&run->optimizer, run->model, config->weight_decay, config->beta1, config->beta2,
+                          config->epsilon, error));
+  const gpt_parameter *wte = &gpt_parameter_table(run->model)[gpt_find_parameter(run->model, "wte")];
+  int64_t text_end = wte->offset + vocabulary_n_text(run->vocabulary) * wte->cols;
+  if (config->learn != TRAIN_LEARN_ALL)
+    optimizer_freeze(run->optimizer, wte->offset, text_end);
+  if (config->learn == TRAIN_LEARN_SPAN_TOKENS) {
+    optimizer_freeze(run->optimizer, 0, wte->offset);
+    optimizer_freeze(run->optimizer, wte->offset + wte->rows * wte->cols, gpt_n_parameter(run->model));
+  }
+  return SS_OK;
+}
+
+static ss_status open_model(train_run *run, ss_error *error) {
   bool found = false;
   if (run->request->resume)
     SS_TRY(train_checkpoint_resume(run, &found, error));
@@ -85,8 +100,7 @@ static ss_status open_model(train_run *run, ss_error *error) {
   SS_TRY(train_model_start(run, error));
   // Only now is it certain that a new run can begin, so only now may an old one go.
   SS_TRY(train_folder_clear(run->folder, error));
-  return optimizer_create(&run->optimizer, run->model, config->weight_decay, config->beta1, config->beta2,
-                          config->epsilon, error);
+  return train_optimizer_start(run, error);
 }
 
 // Overwriting a run folder empties it: a base inside would be gone before it is read.

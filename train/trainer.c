@@ -87,21 +87,8 @@ static ss_status check_skipped(train_run *run, double loss, ss_error *error) {
       run->config->out, (long long)state->skipped_in_row, (long long)state->step, (long long)run->saved_step);
 }
 
-// AdamW moves every row of the embedding by about the learning rate, however small its gradient; few examples say
-// nothing about most text tokens.
-static ss_status forget_text_gradients(train_run *run, ss_error *error) {
-  const gpt_parameter *wte = &gpt_parameter_table(run->model)[gpt_find_parameter(run->model, "wte")];
-  size_t bytes = (size_t)(vocabulary_n_text(run->vocabulary) * wte->cols) * sizeof(float);
-  ss_device *device = run->request->device;
-  return device->ops->zero(device, gpt_gradients(run->model) + wte->offset, bytes) == SS_OK
-             ? SS_OK
-             : ss_device_error(device, error);
-}
-
 static ss_status enqueue_update(train_run *run, const step_sums *sums, ss_error *error) {
   const train_state *state = &run->state;
-  if (!run->config->learn_text)
-    SS_TRY(forget_text_gradients(run, error));
   return optimizer_enqueue(run->optimizer, state->learning_rate, state->step - state->skipped + 1,
                            1.0 / (double)sums->targets, run->config->clip, error);
 }

@@ -27,6 +27,9 @@
 // What tells the best weights: the lowest validation loss, or the highest score by generation.
 typedef enum { TRAIN_BEST_LOSS, TRAIN_BEST_SCORE } train_best_metric;
 
+// What learns: everything; all but the embedding's rows of text tokens; nothing but its rows of span tokens.
+typedef enum { TRAIN_LEARN_ALL, TRAIN_LEARN_KEEP_TEXT, TRAIN_LEARN_SPAN_TOKENS } train_learn;
+
 // A run's config, keys "train.*"; the model's and span's keys are their rooms'.
 typedef struct {
   // data
@@ -40,8 +43,8 @@ typedef struct {
   int64_t accumulate;              // micro-batches a step
   bool random_anchor_offset;
   int64_t seed;
-  bool recompute;   // less memory, the same gradients
-  bool learn_text;  // the embedding's rows of text tokens learn too
+  bool recompute;  // less memory, the same gradients
+  int learn;       // train_learn
   // optimisation
   int64_t steps;
   double max_seconds;  // 0: no limit; measured training time, validation and checkpoints excluded
