@@ -50,7 +50,6 @@ bool gguf_string_is(const gguf *file, const char *key, const char *text);
 // Arrays: *out[*n], malloc'ed; the texts' bytes belong to the file. An empty array gives a non-NULL *out.
 ss_status gguf_strings(const gguf *file, const char *key, gguf_text **out, int64_t *n, ss_error *error);
 ss_status gguf_integers(const gguf *file, const char *key, int64_t **out, int64_t *n, ss_error *error);
-ss_status gguf_reals(const gguf *file, const char *key, float **out, int64_t *n, ss_error *error);
 
 // --- tensors ---
 

@@ -88,11 +88,10 @@ static ss_status integer_at(const gguf *file, const gguf_value *value, int64_t i
   return SS_OK;
 }
 
-static double real_at(const gguf_value *value, int64_t index) {
-  const unsigned char *at = value->payload + index * gguf_value_sizes[value->type];
+static double real_of(const gguf_value *value) {
   if (value->type == VALUE_F32)
-    return (double)ss_float_of_bits(ss_load32(at));
-  uint64_t bits = ss_load64(at);
+    return (double)ss_float_of_bits(ss_load32(value->payload));
+  uint64_t bits = ss_load64(value->payload);
   double real;
   memcpy(&real, &bits, sizeof real);
   return real;
@@ -118,7 +117,7 @@ ss_status gguf_integer(const gguf *file, const char *key, int64_t *out, ss_error
 ss_status gguf_real(const gguf *file, const char *key, double *out, ss_error *error) {
   const gguf_value *value = NULL;
   SS_TRY(find_typed(file, key, false, is_real, "a floating-point number", &value, error));
-  *out = real_at(value, 0);
+  *out = real_of(value);
   return SS_OK;
 }
 
@@ -159,16 +158,6 @@ ss_status gguf_integers(const gguf *file, const char *key, int64_t **out, int64_
       return SS_ERROR_INPUT;
     }
   *out = items;
-  *n = value->count;
-  return SS_OK;
-}
-
-ss_status gguf_reals(const gguf *file, const char *key, float **out, int64_t *n, ss_error *error) {
-  const gguf_value *value = NULL;
-  SS_TRY(find_typed(file, key, true, is_real, "an array of floating-point numbers", &value, error));
-  SS_TRY(ss_allocate(out, value->count, sizeof **out, key, error));
-  for (int64_t i = 0; i < value->count; ++i)
-    (*out)[i] = (float)real_at(value, i);
   *n = value->count;
   return SS_OK;
 }

@@ -145,8 +145,13 @@ static ss_status create(model_import **out, const char *path, ss_error *error) {
 static ss_status finish(model_import **out, ss_status status, ss_error *error) {
   model_import *import = *out;
   import_about *about = &import->about;
-  if (status == SS_OK && gpt_config_resolve(&about->model, error) != SS_OK)
-    status = ss_error_context(error, "%s", import->path);
+  if (status == SS_OK && gpt_config_resolve(&about->model, error) != SS_OK) {
+    status = SS_ERROR_INPUT;  // the file is at fault, not the command line
+    if (error != NULL) {
+      error->status = status;
+      ss_error_context(error, "%s", import->path);
+    }
+  }
   if (about->bos < -1 || about->bos >= about->model.vocab_size)
     about->bos = -1;
   if (about->eos < -1 || about->eos >= about->model.vocab_size)
@@ -200,8 +205,4 @@ void import_close(model_import *import) {
 
 const import_about *import_get_about(const model_import *import) {
   return &import->about;
-}
-
-const gguf *import_gguf(const model_import *import) {
-  return import->gguf;
 }

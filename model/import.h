@@ -24,7 +24,6 @@
 #include <stdint.h>
 
 #include "common/error.h"
-#include "common/gguf.h"
 #include "model/gpt.h"
 
 typedef struct model_import model_import;
@@ -57,8 +56,6 @@ ss_status import_open_memory(model_import **out, const char *where, const char *
                              size_t n, ss_error *error);
 void import_close(model_import *import);  // NULL is allowed
 const import_about *import_get_about(const model_import *import);
-// The GGUF file that was opened, NULL for other formats.
-const gguf *import_gguf(const model_import *import);
 
 typedef struct {
   int64_t n_positions;  // 0: the file's; otherwise at most that

@@ -211,7 +211,7 @@ static ss_status read_llama(model_import *import, const json_t *json, const char
   SS_TRY(read_fields(import, json, llama_fields, COUNT(llama_fields), where, error));
   SS_TRY(read_activation(json, "hidden_act", activations, where, error));
   const json_t *head = json_object_get(json, "head_dim");
-  if (head != NULL && !json_is_null(head) && json_integer_value(head) * config->n_head != config->n_embd)
+  if (head != NULL && !json_is_null(head) && json_integer_value(head) != config->n_embd / config->n_head)
     return ss_fail(error, SS_ERROR_INPUT, "%s: head_dim, expected hidden_size / num_attention_heads", where);
   return note_unknown(import, json, llama_fields, COUNT(llama_fields), error);
 }

@@ -1,9 +1,10 @@
 // Settings of a GGUF file. Keys of the architecture that are not known here are refused: each may change results.
+#include <math.h>
 #include <string.h>
 
 #include "model/import_private.h"
 
-typedef enum { KEY_COUNT, KEY_REAL, KEY_IGNORED, KEY_CHECKED } key_kind;
+typedef enum { KEY_COUNT, KEY_REAL, KEY_CHECKED } key_kind;
 
 typedef struct {
   const char *name;  // after "llama." or "gpt2."
@@ -18,10 +19,6 @@ static const key_row keys[] = {{"block_count", KEY_COUNT, true, offsetof(gpt_con
                                {"attention.head_count", KEY_COUNT, true, offsetof(gpt_config, n_head)},
                                {"attention.head_count_kv", KEY_COUNT, false, offsetof(gpt_config, n_kv_head)},
                                {"context_length", KEY_COUNT, true, offsetof(gpt_config, n_positions)},
-                               {"attention.layer_norm_rms_epsilon", KEY_REAL, false,
-                                offsetof(gpt_config, norm_epsilon)},
-                               {"attention.layer_norm_epsilon", KEY_REAL, false,
-                                offsetof(gpt_config, norm_epsilon)},
                                {"rope.freq_base", KEY_REAL, false, offsetof(gpt_config, rotary_theta)},
                                {"vocab_size", KEY_CHECKED, false, 0},
                                {"rope.dimension_count", KEY_CHECKED, false, 0},
@@ -31,9 +28,16 @@ static const key_row keys[] = {{"block_count", KEY_COUNT, true, offsetof(gpt_con
                                {"use_parallel_residual", KEY_CHECKED, false, 0}};
 enum { N_KEY = sizeof keys / sizeof *keys };
 
+// Each architecture has its own.
+static const key_row rms_epsilon = {"attention.layer_norm_rms_epsilon", KEY_REAL, true,
+                                    offsetof(gpt_config, norm_epsilon)};
+static const key_row layer_epsilon = {"attention.layer_norm_epsilon", KEY_REAL, true,
+                                      offsetof(gpt_config, norm_epsilon)};
+
 typedef struct {
   const gguf *file;
   const char *prefix;  // "llama."
+  const key_row *epsilon;
   gpt_config *config;
 } reading;
 
@@ -48,8 +52,14 @@ static ss_status read_key(const reading *reading, const key_row *row, ss_error *
   if (!row->needed && !gguf_has(reading->file, name))
     return SS_OK;
   void *out = (char *)reading->config + row->offset;
-  if (row->kind == KEY_REAL)
-    return gguf_real(reading->file, name, out, error);
+  if (row->kind == KEY_REAL) {
+    SS_TRY(gguf_real(reading->file, name, out, error));
+    double real = *(double *)out;
+    if (!(real > 0) || !isfinite(real))
+      return ss_fail(error, SS_ERROR_INPUT, "%s: metadata key %s is %g, expected a positive number",
+                     gguf_where(reading->file), name, real);
+    return SS_OK;
+  }
   SS_TRY(gguf_integer(reading->file, name, out, error));
   int64_t count = *(int64_t *)out;
   if (count < 1 || count > 1 << 30)
@@ -74,7 +84,7 @@ static ss_status refuse_unknown(const reading *reading, ss_error *error) {
   size_t n = strlen(reading->prefix);
   for (int64_t i = 0; i < gguf_n_key(reading->file); ++i) {
     const char *key = gguf_key(reading->file, i);
-    bool known = strncmp(key, reading->prefix, n) != 0;
+    bool known = strncmp(key, reading->prefix, n) != 0 || strcmp(key + n, reading->epsilon->name) == 0;
     for (int k = 0; k < N_KEY && !known; ++k)
       known = strcmp(key + n, keys[k].name) == 0;
     if (!known)
@@ -130,13 +140,13 @@ ss_status import_read_gguf(model_import *import, const gguf *file, ss_error *err
                          .position = llama ? GPT_POSITION_ROTARY : GPT_POSITION_LEARNED,
                          .activation = llama ? SS_ACTIVATION_SWIGLU : SS_ACTIVATION_GELU,
                          .bias = !llama,
-                         .norm_epsilon = 1e-5,
                          .rotary_theta = 10000,
                          .init_std = 0.02};
-  reading reading = {file, llama ? "llama." : "gpt2.", config};
+  reading reading = {file, llama ? "llama." : "gpt2.", llama ? &rms_epsilon : &layer_epsilon, config};
   for (int k = 0; k < N_KEY; ++k)
     if (keys[k].kind == KEY_COUNT || keys[k].kind == KEY_REAL)
       SS_TRY(read_key(&reading, &keys[k], error));
+  SS_TRY(read_key(&reading, reading.epsilon, error));
   const gguf_tensor *embedding = gguf_find_tensor(file, "token_embd.weight");
   if (embedding == NULL)
     return ss_fail(error, SS_ERROR_INPUT, "%s: tensor token_embd.weight is missing", gguf_where(file));

@@ -400,7 +400,7 @@ static void refuse_config(const char *format, const char *addition, const char *
   bytes file = llama_safetensors(NULL);
   snprintf(config, sizeof config, format, addition);
   assert_refused(import_open_memory(&import, "memory", config, file.data, (size_t)file.n, &error),
-                 error.status, part);
+                 SS_ERROR_INPUT, part);
   assert_null(import);
   bytes_free(&file);
 }
@@ -418,6 +418,7 @@ static void settings_refused(void **state) {
        {",\"rope_parameters\":{\"rope_theta\":-1}", "rope_theta, expected a positive number"},
        {",\"partial_rotary_factor\":0.5", "partial_rotary_factor, expected 1"},
        {",\"head_dim\":8", "head_dim, expected hidden_size / num_attention_heads"},
+       {",\"head_dim\":-9223372036854775804", "head_dim, expected"},  // twice that is 8 in 64 bits
        {",\"quantization_config\":{\"bits\":4}", "quantization_config, expected null"}};
   for (size_t k = 0; k < sizeof cases / sizeof *cases; ++k)
     refuse_config(llama_config, cases[k][0], cases[k][1]);
@@ -455,6 +456,33 @@ static void gguf_refused(void **state) {
   }
 }
 
+static int64_t place_in(const bytes *file, const char *text) {
+  int64_t n = (int64_t)strlen(text), at = 0;
+  while (memcmp(file->data + at, text, (size_t)n) != 0)
+    ++at;
+  return at;
+}
+
+static void gguf_epsilon_refused(void **state) {
+  (void)state;
+  static const char key[] = "llama.attention.layer_norm_rms_epsilon";
+  static const uint32_t values[] = {0, 0x7fc00000, 0x7f800000, 0xbf800000};  // 0, NaN, Inf, -1
+  ss_error error = {0};
+  model_import *import = NULL;
+  bytes file = llama_gguf(NULL, NULL);
+  int64_t at = place_in(&file, key);
+  for (size_t k = 0; k < sizeof values / sizeof *values; ++k) {
+    for (int i = 0; i < 4; ++i)
+      file.data[at + (int64_t)sizeof key - 1 + 4 + i] = (unsigned char)(values[k] >> 8 * i);
+    assert_refused(import_open_memory(&import, "x.gguf", NULL, file.data, (size_t)file.n, &error),
+                   SS_ERROR_INPUT, "layer_norm_rms_epsilon is ");
+  }
+  file.data[at] = 'L';
+  assert_refused(import_open_memory(&import, "x.gguf", NULL, file.data, (size_t)file.n, &error),
+                 SS_ERROR_INPUT, "layer_norm_rms_epsilon is missing");
+  bytes_free(&file);
+}
+
 // A type that nobody can read has a size that nobody can check: it is refused before anything is allocated.
 static void types_refused(void **state) {
   (void)state;
@@ -462,10 +490,7 @@ static void types_refused(void **state) {
   model_import *import = NULL;
   bytes file = llama_gguf(NULL, NULL);
   static const char name[] = "blk.1.attn_k.weight";
-  int64_t at = 0, n = (int64_t)sizeof name - 1;
-  while (memcmp(file.data + at, name, (size_t)n) != 0)
-    ++at;
-  file.data[at + n + 4 + 16] = 12;
+  file.data[place_in(&file, name) + (int64_t)sizeof name - 1 + 4 + 16] = 12;
   assert_refused(import_open_memory(&import, "x.gguf", NULL, file.data, (size_t)file.n, &error),
                  SS_ERROR_INPUT,
                  "x.gguf: tensor blk.1.attn_k.weight has type Q4_K, expected one of F32, F16");
@@ -493,7 +518,7 @@ static void tensors_refused(void **state) {
     json_t *json = json_loads(text, 0, &reason);  // the later of two equal keys counts
     char *changed = json_dumps(json, 0);
     assert_refused(import_open_memory(&import, "memory", changed, file.data, (size_t)file.n, &error),
-                   error.status, others[k][1]);
+                   SS_ERROR_INPUT, others[k][1]);
     free(changed);
     json_decref(json);
   }
@@ -578,6 +603,7 @@ int main(void) {
                                      cmocka_unit_test(new_rows),
                                      cmocka_unit_test(settings_refused),
                                      cmocka_unit_test(gguf_refused),
+                                     cmocka_unit_test(gguf_epsilon_refused),
                                      cmocka_unit_test(tensors_refused),
                                      cmocka_unit_test(llama2c_refused),
                                      cmocka_unit_test(types_refused),

@@ -9,7 +9,6 @@ static void ask(const gguf *file, const char *key) {
   gguf_text text, *texts = NULL;
   int64_t integer, count, *integers = NULL;
   double real;
-  float *reals = NULL;
   bool flag;
   volatile char last = 0;
   if (gguf_string(file, key, &text, NULL) == SS_OK && text.n > 0)
@@ -22,11 +21,9 @@ static void ask(const gguf *file, const char *key) {
       if (texts[i].n > 0)
         last = texts[i].bytes[texts[i].n - 1];
   gguf_integers(file, key, &integers, &count, NULL);
-  gguf_reals(file, key, &reals, &count, NULL);
   (void)last;
   free(texts);
   free(integers);
-  free(reals);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
