@@ -40,17 +40,12 @@ typedef struct {
 
 // --- the vocabulary ----------------------------------------------------------------------------------------
 
-static bool ends_in(const char *text, const char *end) {
-  size_t n = strlen(text), n_end = strlen(end);
-  return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 // The model's own: in the GGUF file or the folder; llama2.c's lies beside the model.
 static ss_status tokenizer_path(import_run *run, ss_error *error) {
   const import_command *options = run->options;
   if (options->tokenizer != NULL)
     return ss_format(&run->tokenizer_path, error, "%s", options->tokenizer);
-  if (!ends_in(options->from, ".bin"))
+  if (!ss_ends_in(options->from, ".bin"))
     return ss_format(&run->tokenizer_path, error, "%s", options->from);
   const char *slash = strrchr(options->from, '/');
   SS_TRY(ss_format(&run->tokenizer_path, error, "%.*stokenizer.bin",

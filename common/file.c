@@ -178,6 +178,11 @@ bool ss_file_exists(const char *path) {
   return stat(path, &info) == 0;
 }
 
+bool ss_ends_in(const char *name, const char *ending) {
+  size_t n = strlen(name), n_ending = strlen(ending);
+  return n >= n_ending && strcmp(name + n - n_ending, ending) == 0;
+}
+
 static ss_status hash_stream(FILE *file, const char *path, XXH3_state_t *state, char *buffer, char out[33],
                              ss_error *error) {
   XXH3_128bits_reset(state);

@@ -28,6 +28,9 @@ ss_status ss_make_directories(const char *path, ss_error *error);
 // True when something has that name, a folder included.
 bool ss_file_exists(const char *path);
 
+// True for a name that ends in `ending`: ".json".
+bool ss_ends_in(const char *name, const char *ending);
+
 // XXH3-128 of the whole file, as 32 lower-case hex digits and a zero.
 ss_status ss_hash_file(const char *path, char out[33], ss_error *error);
 

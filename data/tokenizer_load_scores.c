@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/file.h"
+#include "common/half.h"
 #include "common/memory.h"
 #include "data/tokenizer_private.h"
 
@@ -108,11 +109,6 @@ ss_status tokenizer_build_scored(tokenizer *tokenizer, const char *const *texts,
 
 // --- the file ---
 
-static uint32_t word_at(const char *text) {
-  const unsigned char *byte = (const unsigned char *)text;
-  return byte[0] | (uint32_t)byte[1] << 8 | (uint32_t)byte[2] << 16 | (uint32_t)byte[3] << 24;
-}
-
 typedef struct {
   const char **texts;
   int32_t *lengths;
@@ -133,10 +129,11 @@ static ss_status read_tokens(tokenizer *tokenizer, file_tokens *read, const char
                              const char *all_bytes, const char *path, ss_error *error) {
   if (size < 4)
     return ss_fail(error, SS_ERROR_INPUT, "%s: %zu bytes, expected llama2.c's tokenizer.bin", path, size);
-  uint32_t longest = word_at(text);
+  const unsigned char *bytes = (const unsigned char *)text;
+  uint32_t longest = ss_load32(bytes);
   int64_t count = 0;
   for (size_t at = 4; at < size; count++) {
-    uint32_t n = size - at < 8 ? 0 : word_at(text + at + 4);
+    uint32_t n = size - at < 8 ? 0 : ss_load32(bytes + at + 4);
     if (size - at < 8 || n > size - at - 8 || n > longest)
       return ss_fail(error, SS_ERROR_INPUT,
                      "%s: byte %zu: token %lld: expected a score, a length up to %u and as many bytes", path,
@@ -148,8 +145,7 @@ static ss_status read_tokens(tokenizer *tokenizer, file_tokens *read, const char
         ss_grow(&read->lengths, &read->length_capacity, count + 1, sizeof *read->lengths, "tokens", error));
     SS_TRY(ss_grow(&tokenizer->scores, &read->score_capacity, count + 1, sizeof *tokenizer->scores, "scores",
                    error));
-    uint32_t score = word_at(text + at);
-    memcpy(&tokenizer->scores[count], &score, sizeof score);
+    tokenizer->scores[count] = ss_float_of_bits(ss_load32(bytes + at));
     read->texts[count] = text + at + 8;
     read->lengths[count] = n > INT32_MAX ? INT32_MAX : (int32_t)n;
     if (count >= TOKENIZER_FIRST_BYTE && count < TOKENIZER_FIRST_SCORED)

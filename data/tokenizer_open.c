@@ -9,11 +9,6 @@
 #include "common/memory.h"
 #include "data/tokenizer.h"
 
-static bool ends_with(const char *text, const char *end) {
-  size_t n = strlen(text), n_end = strlen(end);
-  return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 // Merges and the vocabulary that stands beside them.
 static const char *const pairs[][2] = {{"vocab.bpe", "encoder.json"}, {"merges.txt", "vocab.json"}};
 
@@ -50,9 +45,9 @@ static ss_status open_file(tokenizer **out, const char *path, ss_error *error) {
   fclose(file);
   if (n == sizeof first && memcmp(first, "GGUF", sizeof first) == 0)
     return tokenizer_open_gguf(out, path, error);
-  if (ends_with(path, ".json"))
+  if (ss_ends_in(path, ".json"))
     return tokenizer_open_json(out, path, error);
-  if (ends_with(path, ".bin"))
+  if (ss_ends_in(path, ".bin"))
     return tokenizer_open_scores(out, path, error);
   return ss_fail(
       error, SS_ERROR_INPUT,
@@ -70,7 +65,7 @@ static ss_status find_file(const char *folder, const char *ending, char **path, 
     return ss_fail_errno(error, SS_ERROR_IO, "%s: cannot read the folder", folder);
   ss_status status = SS_OK;
   for (const struct dirent *entry; status == SS_OK && (entry = readdir(directory)) != NULL;)
-    if (ends_with(entry->d_name, ending) && ++*count == 1)
+    if (ss_ends_in(entry->d_name, ending) && ++*count == 1)
       status = ss_format(path, error, "%s/%s", folder, entry->d_name);
   closedir(directory);
   if (status == SS_OK && *count > 1) {

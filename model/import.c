@@ -79,21 +79,16 @@ static ss_status open_folder(model_import *import, ss_error *error) {
 
 // --- opening -----------------------------------------------------------------------------------------------
 
-static bool ends_in(const char *text, const char *end) {
-  size_t n = strlen(text), n_end = strlen(end);
-  return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 // A GGUF or llama2.c file, in memory unless `bytes` is NULL.
 static ss_status open_file(model_import *import, const void *bytes, size_t n, ss_error *error) {
   const char *path = import->path;
-  if (ends_in(path, ".gguf")) {
+  if (ss_ends_in(path, ".gguf")) {
     SS_TRY(bytes == NULL ? gguf_open(&import->gguf, path, error)
                          : gguf_open_memory(&import->gguf, bytes, n, path, error));
     import->weights = weights_of_gguf(import->gguf);
     return import_read_gguf(import, import->gguf, error);
   }
-  if (ends_in(path, ".bin")) {
+  if (ss_ends_in(path, ".bin")) {
     SS_TRY(bytes == NULL ? llama2c_open(&import->llama2c, path, error)
                          : llama2c_open_memory(&import->llama2c, bytes, n, path, error));
     import->weights = weights_of_llama2c(import->llama2c);

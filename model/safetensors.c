@@ -196,11 +196,6 @@ static ss_status map_and_add(safetensors *file, const char *path, ss_error *erro
   return add_file(file, mapping->bytes, mapping->n, path, error);
 }
 
-static bool ends_in(const char *text, const char *end) {
-  size_t n = strlen(text), n_end = strlen(end);
-  return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 // Opens the files of an index, each once.
 static ss_status open_shards(safetensors *file, const char *path, const json_t *map, ss_error *error) {
   json_t *names = json_object();
@@ -210,7 +205,8 @@ static ss_status open_shards(safetensors *file, const char *path, const json_t *
   ss_status status = SS_OK;
   json_object_foreach((json_t *)map, key, value) {
     const char *name = json_string_value(value);
-    if (name == NULL || !is_printable(name) || strchr(name, '/') != NULL || !ends_in(name, ".safetensors")) {
+    if (name == NULL || !is_printable(name) || strchr(name, '/') != NULL ||
+        !ss_ends_in(name, ".safetensors")) {
       status = ss_fail(error, SS_ERROR_INPUT,
                        "%s: weight_map, expected the names of .safetensors files beside it", path);
       break;
@@ -267,9 +263,9 @@ static ss_status open_any(safetensors **out, const char *where, const void *byte
   SS_TRY(ss_allocate(&file, 1, sizeof *file, "a safetensors file", error));
   ss_status status = ss_format(&file->where, error, "%s", where);
   if (status == SS_OK)
-    status = bytes != NULL             ? add_file(file, bytes, n, where, error)
-             : ends_in(where, ".json") ? open_index(file, where, error)
-                                       : map_and_add(file, where, error);
+    status = bytes != NULL                ? add_file(file, bytes, n, where, error)
+             : ss_ends_in(where, ".json") ? open_index(file, where, error)
+                                          : map_and_add(file, where, error);
   if (status == SS_OK)
     status = sort_names(file, error);
   if (status != SS_OK) {
