@@ -50,6 +50,9 @@ grep -q '^predictions .* 100.0 ' out && ok score-agrees || not_ok score-agrees
 check score-json "$selfspan" eval score --data data/test.h5 --predictions replay/items-dense.jsonl --json
 grep -q '"missing": [1-9]' out && ok score-missing || not_ok score-missing
 
+check shipped-base "$selfspan" generate --model "$repository/base/base.h5" --expression "(3+4)"
+grep -q 'exact answer 7' out && ok shipped-base-answers || not_ok shipped-base-answers
+
 printf '1+2*3=\n4*(5-7)\n\n7/2+\nspam\n1/0\n' >list.txt
 check expressions "$selfspan" eval --model span/model.h5 --expressions list.txt --set decode.control=replay --json
 if grep -q '"items": 2' out && [ "$(grep -c '"kind": "no value"' out)" -eq 3 ]; then

@@ -336,6 +336,11 @@ static void state_survives_json(void **state) {
   assert_true(after.train_loss == before.train_loss && isnan(after.validation_loss));
   assert_true(isinf(after.best_validation_loss) && after.best_validation_score < 0 && after.best_step == -1);
   assert_true(after.step == 7 && after.reported_step == 6 && after.train_hash == before.train_hash);
+  // Files from before there were scores, the shipped base among them.
+  json_object_del(json, "validation_score");
+  json_object_del(json, "best_validation_score");
+  assert_ok(train_state_from_json(&after, json, "x", &error));
+  assert_true(after.step == 7 && isnan(after.validation_score) && isinf(after.best_validation_score));
   json_object_del(json, "targets");
   assert_refused(train_state_from_json(&after, json, "x.h5", &error), SS_ERROR_INPUT,
                  "x.h5: training state: field 'targets' is missing");

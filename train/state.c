@@ -14,10 +14,13 @@ typedef struct {
   const char *name;
   field_type type;
   size_t offset;
+  bool optional;  // younger than the format: files without it keep the initial value
 } field;
 
 #define FIELD(type, name) \
-  { #name, type, offsetof(train_state, name) }
+  { #name, type, offsetof(train_state, name), false }
+#define OPTIONAL_FIELD(type, name) \
+  { #name, type, offsetof(train_state, name), true }
 
 static const field fields[] = {
     FIELD(COUNT, step),
@@ -33,11 +36,11 @@ static const field fields[] = {
     FIELD(REAL, train_accuracy),
     FIELD(REAL, validation_loss),
     FIELD(REAL, validation_accuracy),
-    FIELD(REAL, validation_score),
+    OPTIONAL_FIELD(REAL, validation_score),
     FIELD(REAL, gradient_norm),
     FIELD(REAL, learning_rate),
     FIELD(REAL, best_validation_loss),
-    FIELD(REAL, best_validation_score),
+    OPTIONAL_FIELD(REAL, best_validation_score),
     FIELD(COUNT, best_step),
     FIELD(COUNT, without_improvement),
     FIELD(REAL, interval_loss),
@@ -113,6 +116,8 @@ ss_status train_state_from_json(train_state *state, const json_t *json, const ch
   *state = train_state_initial();
   for (size_t i = 0; i < N_FIELD; i++) {
     const json_t *value = json_object_get(json, fields[i].name);
+    if (value == NULL && fields[i].optional)
+      continue;
     if (value == NULL || !parse(&fields[i], value, (char *)state + fields[i].offset))
       return ss_fail(error, SS_ERROR_INPUT, "%s: training state: field '%s' is %s", where, fields[i].name,
                      value == NULL ? "missing" : "malformed");
