@@ -46,6 +46,21 @@ for arm in $arms; do
     --device "$device" --out "$run/$arm" "${resume[@]}"
 done
 
+# Headers that see only anchors: learnt from the span arm, whose headers see everything.
+if [ -f "$run/span/model.h5" ]; then
+  step "train: span arm with span.choose=index from $run/span -> $run/index"
+  models+=(--model "$run/index/model.h5" --label "index=$run/index/model.h5")
+  if [ -f "$run/index/model.h5" ]; then
+    echo "already trained"
+  else
+    resume=()
+    [ -d "$run/index" ] && resume=(--resume)
+    "$selfspan" train --config configs/multihop/train.yaml --set train.arm=span --set "train.data=$run/data" "${train[@]}" \
+      --set span.choose=index --set "train.base=$run/span/model.h5" --set "train.steps=$((${STEPS:-8000} * 5 / 16))" \
+      --device "$device" --out "$run/index" "${resume[@]}"
+  fi
+fi
+
 step "evaluate: exact match, F1, supporting facts, and what the span arm's choices are worth"
 "$selfspan" eval "${models[@]}" --controls oracle,recency,random,window --data "$run/data/test.h5" \
   --set decode.max_tokens=80 --device "$device" --out "$run" --force
