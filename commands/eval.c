@@ -43,6 +43,8 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
   const eval_task *task = status == SS_OK ? eval_task_find(store_task(data), error) : NULL;
   if (status == SS_OK && task == NULL)
     status = error != NULL ? error->status : SS_ERROR_USAGE;
+  if (status == SS_OK && options->against != NULL && task->n_metric == 0)
+    status = ss_fail(error, SS_ERROR_USAGE, "--against: task %s has no metrics to compare", task->name);
   if (status == SS_OK)
     status = device_options_open(&device, &options->device, error);
   size_t said = status == SS_OK && !options->quiet && options->models.count > 0 ? device_say(device) : 0;
@@ -100,6 +102,8 @@ static ss_status resolve(eval_options *options, const ss_key_group *groups, ss_e
     return ss_fail(error, SS_ERROR_USAGE, "--samples needs --out, the folder to leave them in, and --data");
   if (options->baselines != NULL && options->data == NULL)
     return ss_fail(error, SS_ERROR_USAGE, "--baselines needs --data");
+  if (options->against != NULL && options->data == NULL)
+    return ss_fail(error, SS_ERROR_USAGE, "--against needs --data");
   SS_TRY(device_options_check(&options->device, error));
   return eval_parse_operators(options->operators, &options->group_low, &options->group_high, error);
 }

@@ -94,7 +94,10 @@ ss_status eval_report_finish(eval_report *report, const json_t *head, const char
                              ss_error *error) {
   if (report->notes == NULL)
     report->notes = json_array();
-  SS_TRY(eval_measure(report->results, (int)report->count, report->against, error));
+  // What was decoded is reported even where it cannot be compared as asked.
+  ss_status measured = eval_measure(report->results, (int)report->count, report->against, error);
+  if (measured != SS_OK && measured != SS_ERROR_USAGE)
+    return measured;
   json_t *sentences = eval_explain(report->results, (int)report->count);
   json_array_extend(report->notes, sentences);
   json_decref(sentences);
@@ -109,5 +112,5 @@ ss_status eval_report_finish(eval_report *report, const json_t *head, const char
     status = print_text(report, error);
   }
   json_decref(summary);
-  return status;
+  return status == SS_OK ? measured : status;
 }

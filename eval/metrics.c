@@ -77,13 +77,14 @@ ss_status eval_measure(eval_result *results, int count, const char *against, ss_
     if (strcmp(results[k].label, name) == 0)
       other = &results[k];
   }
-  if (other == NULL && against != NULL)
-    return ss_fail(error, SS_ERROR_USAGE, "--against: no arm is called \"%s\"", against);
+  bool unknown = other == NULL && against != NULL;
   if (other != NULL && !has_metrics(other))
     other = NULL;
   double *values = NULL;
   SS_TRY(ss_allocate(&values, most, sizeof *values, "metrics", error));
   ss_status status = measure_all(results, count, other, values, error);
   free(values);
+  if (status == SS_OK && unknown)
+    status = ss_fail(error, SS_ERROR_USAGE, "--against: no arm is called \"%s\"", against);
   return status;
 }

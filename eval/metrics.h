@@ -14,7 +14,7 @@
 // that have it, and, where an arm is called `against`, the mean over the items that it and the other arm both have of
 // their paired differences, each with its 95% interval by the percentile bootstrap (items drawn with replacement). Results
 // without a task, or without kept items, get none. `against` NULL is EVAL_DEFAULT_AGAINST, and may be missing; another
-// name that no arm has is SS_ERROR_USAGE.
+// name that no arm has is SS_ERROR_USAGE, all but the differences being filled in.
 ss_status eval_measure(eval_result *results, int count, const char *against, ss_error *error);
 
 #endif

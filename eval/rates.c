@@ -12,11 +12,16 @@ eval_rates eval_rates_of(const eval_result *result, const eval_counts *counts) {
   double items = (double)counts->items;
   // Under the oracle the references are ours, not the model's.
   bool chosen = counts->headers > 0 && result->control != DECODE_ORACLE && result->control != DECODE_REPLAY;
-  rates.accuracy = ratio((double)counts->correct, items);
-  wilson_interval(counts->correct, counts->items, &rates.accuracy_low, &rates.accuracy_high);
+  // Where no output is right or wrong, nothing was judged.
+  bool judged = result->task == NULL || !result->task->open_ended;
+  rates.accuracy = rates.accuracy_low = rates.accuracy_high = NAN;
+  if (judged) {
+    rates.accuracy = ratio((double)counts->correct, items);
+    wilson_interval(counts->correct, counts->items, &rates.accuracy_low, &rates.accuracy_high);
+  }
   rates.score = ratio(counts->score_sum, items);
-  rates.step_accuracy = ratio((double)counts->steps_correct, (double)counts->steps_gold);
-  rates.derivation_accuracy = ratio((double)counts->derivations_exact, items);
+  rates.step_accuracy = judged ? ratio((double)counts->steps_correct, (double)counts->steps_gold) : NAN;
+  rates.derivation_accuracy = judged ? ratio((double)counts->derivations_exact, items) : NAN;
   rates.reference_precision = chosen ? ratio((double)counts->references_right,
                                              (double)counts->references_written)
                                      : NAN;

@@ -21,6 +21,7 @@ static ss_status read_line(json_t *by_id, const char *path, int64_t line, const 
   ss_status status = SS_OK;
   const json_t *id = json_object_get(prediction, "id"), *answer = json_object_get(prediction, "answer");
   const json_t *steps = json_object_get(prediction, "steps");
+  const json_t *references = json_object_get(prediction, "references");
   if (!json_is_string(id))
     status = ss_fail(error, SS_ERROR_INPUT, "%s:%lld: expected an object with a string \"id\"", path,
                      (long long)line);
@@ -32,6 +33,9 @@ static ss_status read_line(json_t *by_id, const char *path, int64_t line, const 
                      (long long)line);
   else if (steps != NULL && !json_is_array(steps))
     status = ss_fail(error, SS_ERROR_INPUT, "%s:%lld: \"steps\" must be a list of strings", path,
+                     (long long)line);
+  else if (references != NULL && !json_is_array(references))
+    status = ss_fail(error, SS_ERROR_INPUT, "%s:%lld: \"references\" must be lists of segment indices", path,
                      (long long)line);
   if (status == SS_OK) {
     json_object_set_new(prediction, "line", json_integer(line));
@@ -69,6 +73,8 @@ static ss_status take_references(eval_written *written, const json_t *lists, con
   size_t k, r;
   const json_t *list, *reference;
   json_array_foreach(lists, k, list) {
+    if (!json_is_array(list))
+      return ss_fail(error, SS_ERROR_INPUT, "%s: \"references\" must be lists of segment indices", where);
     SS_TRY(eval_written_header(written, error));
     json_array_foreach(list, r, reference) {
       json_int_t segment = json_integer_value(reference);

@@ -36,6 +36,7 @@ for file in summary.json results.h5 samples.txt items-lead3.jsonl items-oracle.j
   [ -s "eval/$file" ] || missing=1
 done
 [ $missing -eq 0 ] && ok eval-files || not_ok eval-files
+grep -q '"accuracy": null' eval/summary.json && ! grep -q '"accuracy": 0' eval/summary.json && ok eval-judges-nothing || not_ok eval-judges-nothing
 grep -A 3 '^gold' eval/samples.txt | grep -q '^   1  Ferries cross' && [ "$(grep -c '^lead3  R1 ' eval/samples.txt)" -eq 2 ] &&
   [ "$(grep -c '^span  R1 ' eval/samples.txt)" -eq 2 ] && ok samples || not_ok samples
 check replay "$selfspan" eval --model span/model.h5 --data data/test.h5 --set decode.control=replay --json
@@ -74,7 +75,10 @@ grep -q '"stopped_early": true' out && grep -q '"best_validation_score": 0' out 
 refused no-model 2 "--model is missing" "$selfspan" eval --data data/test.h5
 refused baseline 2 "expected of task cnndm: lead3, oracle" "$selfspan" eval --data data/test.h5 --baselines lead
 refused twice 2 "named twice" "$selfspan" eval --data data/test.h5 --baselines lead3,lead3
-refused against 2 'no arm is called "dense"' "$selfspan" eval --data data/test.h5 --baselines lead3 --against dense
+refused against 2 'no arm is called "dense"' "$selfspan" eval --data data/test.h5 --baselines lead3 --against dense --out kept
+grep -q '"rouge1"' kept/summary.json && ! grep -q '"against"' kept/summary.json && grep -q '^lead3 ' out && ok against-loses-nothing ||
+  not_ok against-loses-nothing
+refused against-no-metrics 2 "task arithmetic has no metrics" "$selfspan" eval --data sums/train.h5 --model sums-span/model.h5 --against span
 refused samples 2 "--samples needs --out" "$selfspan" eval --data data/test.h5 --baselines lead3 --samples 2
 refused patience 2 "train.generate_examples" "$selfspan" train --config news.yaml --set train.best_metric=score \
   --set train.patience=2 --set train.validate_every=1 --out bad

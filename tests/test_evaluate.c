@@ -271,6 +271,8 @@ static void predictions_are_matched_by_id(void **state) {
   check_predictions(f, "{\"id\":\"e0\",\"answer\":1}\n", "\"answer\" must be");
   check_predictions(f, "{\"id\":\"e0\",\"steps\":[1]}\n", "\"steps\" must be");
   check_predictions(f, "{\"id\":\"e0\",\"references\":[[\"a\"]]}\n", "\"references\" must be");
+  check_predictions(f, "{\"id\":\"e0\",\"references\":[0, 1]}\n", "\"references\" must be");
+  check_predictions(f, "{\"id\":\"e0\",\"references\":{\"0\":[1]}}\n", "\"references\" must be");
   check_predictions(f, "{\"id\":\"e0\"\n", ":1: not JSON");
 }
 
