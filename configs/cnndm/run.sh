@@ -3,9 +3,9 @@
 # span, and in the span arm whose headers read the index alone, and evaluates all on the test split beside lead-3 and
 # the greedy oracle. Finished parts are kept: run it again after an interruption and it goes on.
 #
-# usage: configs/cnndm/run.sh TRAIN VALIDATION TEST [RUN]      (rows: data/rows.h; default runs/cnndm)
-#   BASE=models/smollm2.h5              the base, and what its tokenizer was read from:
-#   TOKENIZER=models/smollm2.gguf       (both by `make smollm2`)
+# usage: configs/cnndm/run.sh TRAIN VALIDATION TEST [RUN]      (rows: docs/FORMATS.md; default runs/cnndm)
+#   BASE=models/smollm2.h5              the base, and what its tokenizer was read from (both by `make smollm2`):
+#   TOKENIZER=models/SmolLM2-135M-Instruct.Q4_1.gguf
 #   ANCHORS=256                         of the base's vocabulary (selfspan import --anchors)
 #   CONFIG=configs/cnndm/train.yaml     DEVICE=cuda      ARMS="dense annotated span index"      DATA="--set cnndm.references=1"
 set -euo pipefail
@@ -17,7 +17,7 @@ fi
 run=${4:-runs/cnndm}
 selfspan=${SELFSPAN:-./selfspan}
 base=${BASE:-models/smollm2.h5}
-tokenizer=${TOKENIZER:-models/smollm2.gguf}
+tokenizer=${TOKENIZER:-models/SmolLM2-135M-Instruct.Q4_1.gguf}
 config=${CONFIG:-configs/cnndm/train.yaml}
 device=${DEVICE:-cuda}
 arms=${ARMS:-dense annotated span index}
