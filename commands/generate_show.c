@@ -164,7 +164,7 @@ static ss_status append_json(generate_run *run, const generate_prompt *prompt, c
   json_t *segments = json_array(), *object = json_object();
   ss_status status = SS_OK;
   const char *stops[] = {"eos", "length", "anchors"};
-  json_object_set_new(object, "id", json_string(prompt->content.id));
+  json_object_set_new(object, "id", ss_utf8_json(prompt->content.id));
   json_object_set_new(object, "answer", json_null());
   for (int32_t s = 0; s < result->layout.n_segment && status == SS_OK; s++) {
     shown_segment shown;

@@ -11,6 +11,7 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/progress.h"
+#include "common/utf8.h"
 #include "data/tokenizer.h"
 #include "data/vocabulary.h"
 #include "kernels/kernels.h"
@@ -68,6 +69,11 @@ static ss_status check_sizes(import_run *run, ss_error *error) {
   return SS_OK;
 }
 
+// An id of the file's, -1 when its row was left out: another token has that id now.
+static int64_t kept_id(const import_run *run, int64_t id) {
+  return id < run->n_keep ? id : -1;
+}
+
 // <bos> and <eos> begin as the model's own; the others as nobody.
 static ss_status choose_rows(import_run *run, ss_error *error) {
   const import_about *about = import_get_about(run->import);
@@ -77,10 +83,10 @@ static ss_status choose_rows(import_run *run, ss_error *error) {
     run->like[i] = -1;
   int64_t bos = vocabulary_bos(run->vocabulary) - run->n_keep;
   int64_t eos = vocabulary_span_tokens(run->vocabulary)->eos - run->n_keep;
-  if (bos >= 0 && about->bos < run->n_keep)
-    run->like[bos] = about->bos;
-  if (eos >= 0 && about->eos < run->n_keep)
-    run->like[eos] = about->eos;
+  if (bos >= 0)
+    run->like[bos] = kept_id(run, about->bos);
+  if (eos >= 0)
+    run->like[eos] = kept_id(run, about->eos);
   return SS_OK;
 }
 
@@ -95,14 +101,20 @@ static ss_status build_vocabulary(import_run *run, ss_error *error) {
   return choose_rows(run, error);
 }
 
+// None where the tokenizer is a vocabulary that comes back: its text tokens are fewer than its tokens.
+static int64_t bytes_added(const import_run *run) {
+  return run->n_text > run->n_keep ? run->n_text - run->n_keep : 0;
+}
+
 // --- what is said ------------------------------------------------------------------------------------------
 
 static json_t *config_json(const import_run *run) {
   const import_about *about = import_get_about(run->import);
   return json_pack("{s:{s:s, s:s, s:I, s:I, s:b, s:I, s:f, s:I}}", "import", "format", about->format,
-                   "architecture", about->architecture, "bos", (json_int_t)about->bos, "eos",
-                   (json_int_t)about->eos, "add_bos", about->add_bos, "seed", (json_int_t)run->options->seed,
-                   "deviation", run->options->deviation, "tokens", (json_int_t)run->n_keep);
+                   "architecture", about->architecture, "bos", (json_int_t)kept_id(run, about->bos), "eos",
+                   (json_int_t)kept_id(run, about->eos), "add_bos", about->add_bos, "seed",
+                   (json_int_t)run->options->seed, "deviation", run->options->deviation, "tokens",
+                   (json_int_t)run->n_keep);
 }
 
 static const char *positions_name(const gpt_config *config) {
@@ -120,9 +132,10 @@ static void print_about(const import_run *run) {
          config->n_layer, config->n_embd, config->n_head, config->n_kv_head, config->n_ff,
          config->n_positions, positions_name(config));
   printf("tokenizer    %s: %" PRId64 " tokens\n", run->tokenizer_path, run->n_keep);
-  printf("vocabulary   %" PRId64 ": %" PRId64 " rows added (%" PRId64 " single bytes, %" PRId64
-         " span tokens, %" PRId64 " of them anchors)",
-         size, size - run->n_keep, run->n_text - run->n_keep, size - run->n_text, run->options->n_anchor);
+  printf("vocabulary   %" PRId64 ": %" PRId64 " rows added", size, size - run->n_keep);
+  if (size > run->n_keep)
+    printf(" (%" PRId64 " single bytes, %" PRId64 " span tokens, %" PRId64 " of them anchors)",
+           bytes_added(run), size - run->n_text, run->options->n_anchor);
   if (run->n_dropped > 0)
     printf(", %" PRId64 " rows without a token left out", run->n_dropped);
   printf("\n");
@@ -145,12 +158,12 @@ static ss_status print_json(const import_run *run, ss_error *error) {
                             "vocab_size", (json_int_t)config->vocab_size, "position", positions_name(config),
                             "norm_epsilon", config->norm_epsilon, "rotary_theta", config->rotary_theta);
   json_t *object = json_pack(
-      "{s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "from",
-      run->options->from, "out", run->options->out, "architecture", about->architecture, "format",
-      about->format, "tensors", (json_int_t)about->n_tensor, "types", about->types, "parameters_read",
-      (json_int_t)about->n_parameter, "parameters", (json_int_t)gpt_n_parameter(run->model), "model", shape,
-      "tokenizer", run->tokenizer_path, "tokens", (json_int_t)run->n_keep, "bytes_added",
-      (json_int_t)(run->n_text - run->n_keep), "span_tokens",
+      "{s:o, s:o, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "from",
+      ss_utf8_json(run->options->from), "out", ss_utf8_json(run->options->out), "architecture",
+      about->architecture, "format", about->format, "tensors", (json_int_t)about->n_tensor, "types",
+      about->types, "parameters_read", (json_int_t)about->n_parameter, "parameters",
+      (json_int_t)gpt_n_parameter(run->model), "model", shape, "tokenizer", ss_utf8_json(run->tokenizer_path),
+      "tokens", (json_int_t)run->n_keep, "bytes_added", (json_int_t)bytes_added(run), "span_tokens",
       (json_int_t)(vocabulary_size(run->vocabulary) - run->n_text), "anchors",
       (json_int_t)run->options->n_anchor, "rows_dropped", (json_int_t)run->n_dropped, "not_used", notes);
   if (object == NULL)

@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT=1000
 # A random llama2.c model of 300 tokens, and its tokenizer.
 make_model() {
   "$interpreter" - <<'PYTHON'
-import random, struct
+import json, random, struct
 random.seed(5)
 dim, hidden, layers, heads, kv, vocabulary, positions = 16, 24, 2, 4, 2, 300, 32
 head = dim // heads
@@ -26,6 +26,15 @@ with open("tokenizer.bin", "wb") as file:
     file.write(struct.pack("<i", 8))
     for i, token in enumerate(tokens):
         file.write(struct.pack("<fi", -float(i), len(token)) + token)
+# Byte-level BPE of as many tokens, and the model that a vocabulary over it comes back to.
+printable = [chr(b) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174 else None for b in range(256)]
+others = iter(range(256, 512))
+printable = [c or chr(next(others)) for c in printable]
+pairs = [(a, b) for a in "abcdefg" for b in "abcdefg"][:vocabulary - 256]
+vocab = {text: i for i, text in enumerate(printable + [a + b for a, b in pairs])}
+with open("tokenizer.json", "w") as file:
+    json.dump({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+               "model": {"type": "BPE", "vocab": vocab, "merges": [a + " " + b for a, b in pairs]}}, file)
 with open("few.bin", "wb") as file:  # another vocabulary
     file.write(struct.pack("<i", 8))
     for i, token in enumerate(tokens + [b"one more"]):
@@ -71,6 +80,12 @@ assert r["tokens"] <= 5 and max(r["ids"]) < 300'
   python export-config 'import json; c = json.load(open("exported/config.json")); assert c["vocab_size"] == 314
 assert c["architectures"] == ["LlamaForCausalLM"] and c["tie_word_embeddings"] is True and c["num_key_value_heads"] == 2'
   refused export-exists 2 "has a config.json; --force replaces it" "$selfspan" export hf --model model.h5 --out exported
+  check again-import "$selfspan" import --from model.bin --tokenizer tokenizer.json --out bpe.h5 --anchors 8 --quiet
+  check again-export "$selfspan" export hf --model bpe.h5 --out again --quiet
+  check again "$selfspan" import --from again --out back.h5 --anchors 8 --quiet
+  grep -q "^vocabulary   314: 0 rows added$" out && ok again-says || not_ok again-says
+  check again-export-back "$selfspan" export hf --model back.h5 --out back --quiet
+  cmp -s again/model.safetensors back/model.safetensors && ok again-weights || not_ok again-weights
   refused export-dtype 2 "expected f32 or bf16" "$selfspan" export hf --model model.h5 --out y --dtype f16
 fi
 
