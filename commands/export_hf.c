@@ -32,20 +32,30 @@ static ss_status check_target(const char *out, bool force, ss_error *error) {
   return SS_OK;
 }
 
+// --force may have found another model's tokenizer, which must not pass for this one's.
+static ss_status leave_tokenizer(const char *out, const char *reason, ss_error *error) {
+  char *path = NULL;
+  SS_TRY(ss_format(&path, error, "%s/tokenizer.json", out));
+  ss_status status = SS_OK;
+  if (ss_file_exists(path))
+    status = ss_fail(error, SS_ERROR_INPUT, "%s: is not this model's, which has no tokenizer files: %s", path,
+                     reason);
+  else
+    fprintf(stderr, "selfspan export: no tokenizer files: %s\n", reason);
+  free(path);
+  return status;
+}
+
 // A vocabulary of characters or bytes has no tokenizer that others could load; some tokenizers have no such file.
 static ss_status write_tokenizer(const vocabulary *vocabulary, const char *out, ss_error *error) {
   const tokenizer *tokenizer = vocabulary_tokenizer(vocabulary);
   ss_error refusal = {0};
-  if (tokenizer == NULL) {
-    fprintf(stderr, "selfspan export: the vocabulary is one of characters: no tokenizer files\n");
-    return SS_OK;
-  }
+  if (tokenizer == NULL)
+    return leave_tokenizer(out, "the vocabulary is one of characters or bytes", error);
   ss_status status = tokenizer_write_json(tokenizer, out, vocabulary_bos(vocabulary),
                                           vocabulary_span_tokens(vocabulary)->eos, &refusal);
-  if (status == SS_ERROR_INPUT) {
-    fprintf(stderr, "selfspan export: no tokenizer files: %s\n", refusal.message);
-    return SS_OK;
-  }
+  if (status == SS_ERROR_INPUT)
+    return leave_tokenizer(out, refusal.message, error);
   return status == SS_OK ? SS_OK : ss_fail(error, status, "%s", refusal.message);
 }
 

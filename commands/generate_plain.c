@@ -177,11 +177,14 @@ static ss_status report(const plain_run *run, ss_error *error) {
   json_t *ids = json_array();
   for (int64_t i = 0; i < run->n_token; ++i)
     json_array_append_new(ids, json_integer(run->tokens[i]));
-  json_object_set_new(object, "ids", ids);
+  free(text);
+  if (json_object_set_new(object, "ids", ids) != 0) {
+    json_decref(object);
+    return ss_fail(error, SS_ERROR_MEMORY, "out of memory for the report");
+  }
   json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
   printf("\n");
   json_decref(object);
-  free(text);
   return SS_OK;
 }
 

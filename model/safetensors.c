@@ -202,16 +202,18 @@ static ss_status open_shards(safetensors *file, const char *path, const json_t *
   const char *key, *slash = strrchr(path, '/');
   json_t *value;
   void *next;
-  ss_status status = SS_OK;
+  ss_status status = names != NULL ? SS_OK : ss_fail(error, SS_ERROR_MEMORY, "%s: out of memory", path);
   json_object_foreach((json_t *)map, key, value) {
+    if (status != SS_OK)
+      break;
     const char *name = json_string_value(value);
     if (name == NULL || !is_printable(name) || strchr(name, '/') != NULL ||
         !ss_ends_in(name, ".safetensors")) {
       status = ss_fail(error, SS_ERROR_INPUT,
                        "%s: weight_map, expected the names of .safetensors files beside it", path);
-      break;
+    } else if (json_object_set_new(names, name, json_true()) != 0) {
+      status = ss_fail(error, SS_ERROR_MEMORY, "%s: out of memory", path);
     }
-    json_object_set_new(names, name, json_true());
   }
   json_object_foreach_safe(names, next, key, value) {
     char *shard = NULL;

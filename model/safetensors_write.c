@@ -16,17 +16,18 @@ static int64_t count_of(const safetensors_entry *entry) {
 static char *header_text(const safetensors_entry *entries, int64_t n, safetensors_dtype dtype) {
   json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
   int64_t at = 0, size = dtype == SAFETENSORS_F32 ? 4 : 2;
-  for (int64_t i = 0; i < n; ++i) {
+  bool whole = header != NULL;
+  for (int64_t i = 0; i < n && whole; ++i) {
     const safetensors_entry *entry = &entries[i];
     int64_t end = at + count_of(entry) * size;
     json_t *shape = entry->rows > 0 ? json_pack("[I, I]", (json_int_t)entry->rows, (json_int_t)entry->cols)
                                     : json_pack("[I]", (json_int_t)entry->cols);
-    json_object_set_new(header, entry->name,
-                        json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype == SAFETENSORS_F32 ? "F32" : "BF16",
-                                  "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end));
+    json_t *about = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype == SAFETENSORS_F32 ? "F32" : "BF16",
+                              "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
+    whole = json_object_set_new(header, entry->name, about) == 0;
     at = end;
   }
-  char *text = header == NULL ? NULL : json_dumps(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
+  char *text = !whole ? NULL : json_dumps(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
   json_decref(header);
   return text;
 }
