@@ -52,7 +52,7 @@ fetch() {
 trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
 mkdir -p "$folder"
 if [ -f "$model" ] && [ -f "$model.xxh128" ] && sound "$gguf" "$gguf_hash"; then
-  echo "$model: already there"
+  echo "$model: already there (remove it for other POSITIONS or ANCHORS)"
   exit 0
 fi
 sound "$gguf" "$gguf_hash" || fetch

@@ -243,7 +243,7 @@ static ss_status parse_and_run(generate_options *options, int argc, char **argv,
   if (!spans && options->prompt == NULL)
     return ss_fail(error, SS_ERROR_USAGE,
                    "no prompt: give --expression, --text, --prompt-file, --jsonl or --prompt");
-  if (options->prompt != NULL && (spans || options->show_spans || options->constrain))
+  if (options->prompt != NULL && (spans || options->show_spans || options->decode.constrain))
     return ss_fail(error, SS_ERROR_USAGE,
                    "--prompt knows no spans: no other prompt, --show-spans or --constrain");
   SS_TRY(device_options_check(&options->device, error));

@@ -54,6 +54,7 @@ static ss_status find_specials(tokenizer *tokenizer, const char *path, ss_error 
     if (made[id] || token->length == 1)
       continue;
     if (text[0] != '<' || text[token->length - 1] != '>' ||
+        memchr(text, '\0', (size_t)token->length) != NULL ||
         ss_utf8_length(text, token->length) != token->length) {
       status = ss_fail(
           error, SS_ERROR_INPUT,

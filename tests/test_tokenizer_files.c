@@ -37,6 +37,7 @@ static void gpt2_files_that_lie(void **state) {
       {"\"aa\":256", "\"\\q\":256", "line 1, column"},
       {"\"aa\":256", "\"zz\":256", "line 2: what \"a\" and \"a\" make"},
       {"\"<|end|>\"", "\"end\"", "no merge makes it"},
+      {"\"<|end|>\"", "\"<\\u0100>\"", "no merge makes it"},  // the byte 0 in the alphabet
       {"268}", "268", "line 1, column"},
       {"268}", "268}x", "line 1, column"},
   };
