@@ -153,18 +153,21 @@ ss_status sentence_split(sentence_splitter *splitter, const char *text, int64_t 
   if (U_FAILURE(code))
     return ss_fail(error, SS_ERROR_INTERNAL, "ICU cannot read a text of %lld bytes: %s", (long long)n,
                    u_errorName(code));
-  int64_t first = 0, count = 0, boundary = 0;
+  int64_t first = 0, count = 0, boundary = 0, judged = 0;
   for (int64_t at = 0; at < n;) {
     if (at == boundary) {
       int32_t following = ubrk_next(splitter->iterator);
       boundary = following == UBRK_DONE ? n : following;
     }
     at = stop_before_number(text, at, boundary);
+    if (at <= judged)  // every line of a run of empty ones is a boundary: the run was looked at
+      continue;
     int64_t end = at, next = at, size = 0;
     while (end > first && (size = blank_before(text, end)) > 0)
       end -= size;
     while ((size = blank_at(text, n, next)) > 0)
       next += size;
+    judged = next;
     // White space at the beginning or the end of the text makes no sentence of its own.
     if (end == first || next == n || blank_at(text, n, end) == 0 || goes_on(text, n, first, end, next))
       continue;

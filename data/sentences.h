@@ -11,8 +11,9 @@
 //               Strunk 2006, "Unsupervised multilingual sentence boundary detection")
 //   lower case  "Yahoo! said", "'What?' he asked": never an end, whatever the stop
 //
-// Ends are added before numbers ("He left. 12 people stayed"), which UAX #29 looks through. The end of a line always ends a sentence. Closing quotation marks and brackets belong to the sentence before the
-// blank. Without a blank behind the stop there is no boundary ("left.It", as in "example.com").
+// Ends are added before numbers ("He left. 12 people stayed"), which UAX #29 looks through. The end of a line always ends
+// a sentence. Closing quotation marks and brackets belong to the sentence before the blank. Without a blank behind the
+// stop there is no boundary ("left.It", as in "example.com").
 #ifndef SELFSPAN_DATA_SENTENCES_H
 #define SELFSPAN_DATA_SENTENCES_H
 

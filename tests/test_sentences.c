@@ -142,6 +142,12 @@ static void a_long_sentence_is_one(void **state) {
     assert_int_equal(n_sentence, 1);
     assert_int_equal(ends[0], n);
   }
+  // Every line is a boundary of UAX #29: they are looked at once.
+  memset(text, '\n', (size_t)n);
+  text[0] = text[n - 1] = 'a';
+  assert_ok(sentence_split(splitter, text, n, &ends, &n_sentence, &error));
+  assert_int_equal(n_sentence, 2);
+  assert_int_equal(ends[0], 1);
   assert_refused(sentence_split(splitter, text, SENTENCES_MAX_BYTES + 1, &ends, &n_sentence, &error),
                  SS_ERROR_LIMIT, "expected at most 1073741824");
   free(text);
