@@ -83,6 +83,15 @@ ss_status rows_note_unasked(rows *source, const char *name, int64_t n, int64_t l
   return SS_OK;
 }
 
+// A file as the notes name it: they go into a dataset's card, which holds no paths.
+static const char *name_in_notes(const rows *source, const char *path) {
+  const char *slash = source->is_folder ? NULL : strrchr(path, '/');
+  if (!source->is_folder)
+    return slash == NULL ? path : slash + 1;
+  path += strlen(source->path);
+  return path + strspn(path, "/");
+}
+
 // Counts a broken record and names it, or fails with it.
 static ss_status note_broken(rows *source, const char *path, int64_t line, ss_error *problem,
                              ss_error *error) {
@@ -91,7 +100,8 @@ static ss_status note_broken(rows *source, const char *path, int64_t line, ss_er
   if (source->n_broken > ROWS_MOST_NAMED && !source->options.fail)
     return SS_OK;
   ss_error full = {0};
-  ss_status status = ss_fail(&full, problem->status, "%s: line %lld: %s", path, (long long)line,
+  ss_status status = ss_fail(&full, problem->status, "%s: line %lld: %s",
+                             source->options.fail ? path : name_in_notes(source, path), (long long)line,
                              problem->message);
   rows_tame(full.message);
   if (source->options.fail)
@@ -443,7 +453,7 @@ void rows_scratch_free(rows_scratch *scratch) {
 
 static ss_status load(const rows *source, rows_scratch *scratch, const rows_place *place, ss_error *error) {
   rows_buffer *record = &scratch->record;
-  SS_TRY(ss_grow(&record->data, &record->capacity, place->length + 1, 1, "row", error));
+  SS_TRY(ss_grow(&record->data, &record->capacity, (int64_t)place->length + 1, 1, "row", error));
   for (record->n = 0; record->n < place->length;) {
     ssize_t n = pread(source->file, record->data + record->n, (size_t)(place->length - record->n),
                       place->offset + record->n);
@@ -477,7 +487,7 @@ ss_status rows_read(const rows *source, rows_scratch *scratch, int64_t index, ro
     out->index = index;
     return SS_OK;
   }
-  return ss_fail(error, status, "%s: line %lld: changed while it was read: %s",
+  return ss_fail(error, status, "%s: line %lld: %s%s",
                  source->format == ROWS_STORY ? scratch->path.data : source->path, (long long)place->line,
-                 problem.message);
+                 status == SS_ERROR_INPUT ? "changed while it was read: " : "", problem.message);
 }

@@ -100,12 +100,12 @@ int64_t rows_n_broken(const rows *source);
 ss_status rows_scratch_create(rows_scratch **out, ss_error *error);
 void rows_scratch_free(rows_scratch *scratch);
 
-// Row `index`, 0 <= index < rows_count; safe from many threads with a scratch each. Fails when the file changed
-// since it was opened (SS_ERROR_INPUT) or cannot be read.
+// Row `index`, 0 <= index < rows_count; safe from many threads with a scratch each. Fails when the file has no such row
+// there any more (SS_ERROR_INPUT) or cannot be read. The caller's check is not asked again.
 ss_status rows_read(const rows *source, rows_scratch *scratch, int64_t index, rows_row *out, ss_error *error);
 
-// What the reader should know, malloc'ed: broken records with the first ones named, fields that nobody asked for;
-// *out is NULL where there is nothing to say.
+// What the reader should know, malloc'ed: broken records with the first ones named (the file's name without its folder,
+// below the folder of stories), fields that nobody asked for; *out is NULL where there is nothing to say.
 ss_status rows_notes(const rows *source, char **out, ss_error *error);
 
 // "auto", "jsonl", "csv", "story".

@@ -84,7 +84,7 @@ typedef struct {
   const char *path;
   rows_buffer window;      // file's bytes from `base` on; n: how many
   int64_t base, at, line;  // `at`: the next record's first byte, in the file
-  int64_t longest, size;
+  int64_t longest;
   bool ended, csv;
 } rows_scan;
 

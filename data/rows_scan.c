@@ -37,7 +37,6 @@ ss_status rows_scan_open(rows_scan *scan, const rows *source, ss_error *error) {
                       .path = source->path,
                       .line = 1,
                       .longest = source->options.longest,
-                      .size = source->size,
                       .csv = source->format == ROWS_CSV};
   ss_status status = fill(scan, error);
   if (status == SS_OK && scan->window.n >= 3 && memcmp(scan->window.data, BYTE_ORDER_MARK, 3) == 0)
