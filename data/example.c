@@ -15,7 +15,8 @@
 void example_reset(example *example, const char *id) {
   size_t length = strlen(id);
   if (length >= sizeof example->id)
-    length = sizeof example->id - 1;
+    for (length = sizeof example->id - 1; length > 0 && ((unsigned char)id[length] & 0xC0) == 0x80;)
+      length--;
   memcpy(example->id, id, length);
   example->id[length] = '\0';
   example->n_text = 0;

@@ -36,7 +36,7 @@ typedef struct {
 // (contexts first, steps after, at most one answer, last; references ascending, earlier, distinct; an answer has one
 // or more; no text is empty) are checked by example_finish. A zeroed struct is an empty example.
 
-// Empties the example, keeping its storage. A longer id than fits is cut.
+// Empties the example, keeping its storage. A longer id than fits is cut, at a character of UTF-8.
 void example_reset(example *example, const char *id);
 // Appends a segment of span_kind `kind` with n_text bytes of text and no references.
 ss_status example_segment_add(example *example, int32_t kind, const char *text, int64_t n_text,

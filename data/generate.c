@@ -141,7 +141,7 @@ static ss_status deliver_one(delivery *delivery, worker *worker, int64_t k, ss_e
       atomic_store(&delivery->done, true);
     return SS_OK;
   }
-  if (++delivery->misses >= MOST_MISSES && request->count >= 0)
+  if (++delivery->misses >= MOST_MISSES && !delivery->reads)
     return ss_fail(error, SS_ERROR_LIMIT, "%s: only %lld of %lld examples found, then none in %d tries (%s)",
                    data_split_name(request->split), (long long)delivery->outcome->examples,
                    (long long)request->count, MOST_MISSES, delivery->reason);
@@ -248,6 +248,10 @@ ss_status generate_examples(const generate_request *request, generate_take take,
     pthread_mutex_destroy(&delivery.lock);
     status = delivery.status;
   }
+  if (status == SS_OK && available > 0 && outcome->examples == 0)
+    status = ss_fail(error, SS_ERROR_INPUT, "%s: no row of %lld can be used (the last: %s)",
+                     data_split_name(request->split), (long long)available,
+                     delivery.reason == NULL ? "no reason known" : delivery.reason);
   if (status == SS_OK && request->count > outcome->examples)
     status = ss_fail(error, SS_ERROR_LIMIT, "%s: %lld examples asked for, task %s has %lld",
                      data_split_name(request->split), (long long)request->count, request->task->name,

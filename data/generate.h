@@ -47,7 +47,8 @@ typedef struct {
 typedef ss_status (*generate_take)(void *user, const example *example, const rendering *annotated,
                                    ss_error *error);
 
-// Hands over request->count examples. A generator that finds no new example for long fails, saying how many there are.
+// Hands over request->count examples. A generator that finds no new example for long fails, saying how many there are
+// (SS_ERROR_LIMIT), and so does a reader with fewer than that; one that skips all its rows is SS_ERROR_INPUT.
 ss_status generate_examples(const generate_request *request, generate_take take, void *user,
                             generate_outcome *outcome, ss_error *error);
 

@@ -498,7 +498,7 @@ static void broken_rows_are_named(void **state) {
   const char *notes = json_string_value(json_object_get(card, "notes"));
   assert_non_null(notes);
   assert_non_null(strstr(notes, "highlights"));
-  assert_non_null(strstr(notes, "line 6"));
+  assert_non_null(strstr(notes, "  broken.jsonl: line 6"));  // without the folder
   assert_int_equal(json_integer_value(
                        json_object_get(json_object_get(json_object_get(card, "splits"), "train"),
                                        "examples")),
@@ -511,6 +511,38 @@ static void broken_rows_are_named(void **state) {
   assert_refused(run_data(&error, "--out", out, NULL), SS_ERROR_USAGE, "--set cnndm.train=FILE");
   assert_refused(run_data(&error, "--set", "cnndm.test=/nonexistent/rows.csv", "--out", out, NULL),
                  SS_ERROR_IO, "/nonexistent/rows.csv");
+}
+
+// An id that is cut stays UTF-8: it stands in the card. A split of which nothing is left is an error, and a reader is never
+// exhausted before its last row.
+static void rows_without_an_example_are_skipped(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char rows[TEST_PATH], out[TEST_PATH], setting[TEST_PATH + 32], id[80];
+  static const char guide[] = "\"article\":\"This is a rush transcript.\",\"highlights\":\"x\"}\n";
+  memset(id, 'x', sizeof id - 1);
+  memcpy(id + 62, "\xC3\xA9", 2);  // of which 63 bytes would keep one
+  id[sizeof id - 1] = '\0';
+  FILE *file = fopen(test_path(rows, "guides.jsonl"), "w");
+  assert_non_null(file);
+  for (int k = 0; k < 20010; k++)
+    fprintf(file, "{\"id\":\"%s\",%s", id, guide);
+  assert_int_equal(fclose(file), 0);
+  snprintf(setting, sizeof setting, "cnndm.train=%s", rows);
+  assert_refused(run_data(&error, "--set", setting, "--out", (char *)test_path(out, "guides"), NULL),
+                 SS_ERROR_INPUT, "train: no row of 20010 can be used (the last: the page is no article)");
+  file = fopen(rows, "a");
+  assert_non_null(file);
+  fputs(GOOD, file);
+  assert_int_equal(fclose(file), 0);
+  assert_ok(run_data(&error, "--set", setting, "--set", "data.train=1", "--out", out, NULL));
+  json_t *card = read_card(out);
+  const json_t *train = json_object_get(json_object_get(card, "splits"), "train");
+  const char *first = json_string_value(json_array_get(json_object_get(train, "skipped_first"), 0));
+  assert_int_equal(json_integer_value(json_object_get(train, "skipped")), 20010);
+  assert_memory_equal(first, id, 62);
+  assert_string_equal(first + 62, ": the page is no article");
+  json_decref(card);
 }
 
 static void rows_are_excluded_by_id_and_article(void **state) {
@@ -545,6 +577,7 @@ int main(void) {
                                      cmocka_unit_test(a_dataset_does_not_depend_on_threads),
                                      cmocka_unit_test(the_store_gives_back_what_was_annotated),
                                      cmocka_unit_test(broken_rows_are_named),
+                                     cmocka_unit_test(rows_without_an_example_are_skipped),
                                      cmocka_unit_test(rows_are_excluded_by_id_and_article)};
   return cmocka_run_group_tests_name("cnndm", tests, NULL, NULL);
 }
