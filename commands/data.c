@@ -91,9 +91,10 @@ static ss_status take_example(void *user, const example *example, const renderin
   return SS_OK;
 }
 
-// Paths would make equal datasets differ by where their sources lay: the last component stays.
+// Paths would make equal datasets differ by where their sources lay: the last component stays. Keys of tasks that are
+// texts and end so are paths (data.train and its like are numbers).
 static bool is_path(const char *key) {
-  static const char *const ends[] = {".path", "cnndm.train", "cnndm.validation", "cnndm.test", ".tokenizer"};
+  static const char *const ends[] = {".path", ".train", ".validation", ".test", ".tokenizer"};
   for (size_t k = 0; k < sizeof ends / sizeof *ends; k++)
     if (strlen(key) >= strlen(ends[k]) && strcmp(key + strlen(key) - strlen(ends[k]), ends[k]) == 0)
       return true;
@@ -186,17 +187,17 @@ static ss_status write_split(data_run *run, data_split split, const char *path, 
 }
 
 static ss_status start_card(data_run *run, ss_error *error) {
-  json_t *excluded = json_null();
-  if (run->options->exclude != NULL) {
-    char hash[33];
-    const char *slash = strrchr(run->options->exclude, '/');
-    SS_TRY(ss_hash_file(run->options->exclude, hash, error));
-    excluded = json_pack("{s:s, s:s}", "file", slash == NULL ? run->options->exclude : slash + 1, "xxh128",
-                         hash);
-  }
-  char *notes = NULL, vocabulary_digits[17];
+  char *notes = NULL, vocabulary_digits[17], hash[33];
+  const char *excluded_path = run->options->exclude;
+  if (excluded_path != NULL)
+    SS_TRY(ss_hash_file(excluded_path, hash, error));
   if (run->task->notes != NULL)
     SS_TRY(run->task->notes(run->state, &notes, error));
+  json_t *excluded = json_null();
+  if (excluded_path != NULL) {
+    const char *slash = strrchr(excluded_path, '/');
+    excluded = json_pack("{s:s, s:s}", "file", slash == NULL ? excluded_path : slash + 1, "xxh128", hash);
+  }
   if (notes != NULL && !run->options->quiet)
     fprintf(stderr, "%s\n", notes);
   snprintf(vocabulary_digits, sizeof vocabulary_digits, "%016llx",
