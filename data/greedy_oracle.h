@@ -28,8 +28,9 @@ ss_status greedy_oracle_source(greedy_oracle *oracle, const char *text, const in
 
 // Picks at most `cap` of the first n_sentence sentences of the source (all, where it has fewer) for a target of n bytes.
 // Stops when no sentence raises the score, unless fewer than `least` are picked: then the one that lowers it least is,
-// if it shares a word with the target. Of equal ones the earliest is picked. Scores are compared exactly, as fractions. (*picked)[*n_picked] are the picked sentences, ascending, the oracle's until its next use; *score is their
-// ROUGE-1 F + ROUGE-2 F (0 to 2) and may be NULL.
+// if it shares a word with the target. Of equal ones the earliest is picked. Scores are compared exactly, as fractions.
+// (*picked)[*n_picked] are the picked sentences, ascending, the oracle's until its next use; *score is their ROUGE-1 F +
+// ROUGE-2 F (0 to 2) and may be NULL.
 ss_status greedy_oracle_pick(greedy_oracle *oracle, const char *target, int64_t n, int64_t n_sentence,
                              int32_t least, int32_t cap, const int32_t **picked, int32_t *n_picked,
                              double *score, ss_error *error);

@@ -93,6 +93,7 @@ static ss_status open_split(cnndm_state *state, int split, ss_error *error) {
                                 .fail = config->on_error == CNNDM_FAIL,
                                 .check = state->excluded.n > 0 ? check_row : NULL,
                                 .context = state};
+  int64_t left_out = state->n_left_out;  // of the splits before
   if (config->paths[split][0] == '\0')
     return SS_OK;
   SS_TRY(rows_open(&state->sources[split], config->paths[split], &options, error));
@@ -102,7 +103,7 @@ static ss_status open_split(cnndm_state *state, int split, ss_error *error) {
   SS_TRY(rows_notes(state->sources[split], &notes, error));
   ss_status status = ss_fail(error, SS_ERROR_INPUT, "%s: no usable row (%lld broken, %lld excluded)%s%.600s",
                              config->paths[split], (long long)rows_n_broken(state->sources[split]),
-                             (long long)state->n_left_out, notes == NULL ? "" : ": ",
+                             (long long)(state->n_left_out - left_out), notes == NULL ? "" : ": ",
                              notes == NULL ? "" : notes);
   free(notes);
   return status;
@@ -196,23 +197,22 @@ static ss_status make_example(void *opaque, void *scratch_opaque, data_split spl
 
 static ss_status write_notes(void *opaque, char **out, ss_error *error) {
   const cnndm_state *state = opaque;
+  ss_status status = SS_OK;
   *out = NULL;
-  for (int split = 0; split <= DATA_N_SPLIT; split++) {
+  for (int split = 0; status == SS_OK && split <= DATA_N_SPLIT; split++) {
     char *notes = NULL, *longer = NULL;
     if (split < DATA_N_SPLIT && state->sources[split] != NULL)
-      SS_TRY(rows_notes(state->sources[split], &notes, error));
+      status = rows_notes(state->sources[split], &notes, error);
     else if (split == DATA_N_SPLIT && state->n_left_out > 0)
-      SS_TRY(ss_format(&notes, error, "%lld rows excluded", (long long)state->n_left_out));
+      status = ss_format(&notes, error, "%lld rows excluded", (long long)state->n_left_out);
     if (notes == NULL)
       continue;
-    ss_status status = ss_format(&longer, error, "%s%s%s", *out == NULL ? "" : *out, *out == NULL ? "" : "\n",
-                                 notes);
+    status = ss_format(&longer, error, "%s%s%s", *out == NULL ? "" : *out, *out == NULL ? "" : "\n", notes);
     free(notes);
     free(*out);
     *out = longer;
-    SS_TRY(status);
   }
-  return SS_OK;
+  return status;
 }
 
 const data_task cnndm_task = {

@@ -1,10 +1,11 @@
 // The cnndm task: summaries of news articles, after CNN/DailyMail (Hermann et al. 2015, arXiv 1506.03340; See et al.
 // 2017, arXiv 1704.04368), from rows of any file that has an article and a summary whose sentences stand one a line.
 //
-//   context   an article sentence; all but the first begin with a blank, and together they are the cleaned article
+//   context   an article sentence; all but the first begin with a blank (unless a very long word was cut), and together
+//             they are the cleaned article
 //   step      " " and a summary sentence; its references are the article sentences that the greedy oracle picks for it
-//             (data/greedy_oracle.h), none where no sentence shares a word with it
-//             (as far as cnndm.least_references allows), and the cnndm.previous_steps steps before it
+//             (data/greedy_oracle.h; none where no sentence shares a word with it, whatever cnndm.least_references), and
+//             the cnndm.previous_steps steps before it
 //   end       there is no answer
 //
 // Sequences are cut to cnndm.context_tokens. cnndm.summary_tokens of them are kept free for the summary, whatever its
@@ -16,10 +17,9 @@
 //   {"article": {"sentences", "tokens", "words", "lost_sentences", "lost_tokens"}, "summary": {the same},
 //    "references": {"n", "lost", "sentences", "words", "rouge"},
 //    "ngrams": [[distinct, novel] for n = 1..4], "cleaned": {rule: places}}
-// sentences, tokens (of text, without anchors) and words (data/words.h) before the cut; references.lost: picks of the oracle
-// on the whole article that were cut off; sentences and words: of the
-// article's, those that are referenced; rouge: sum of the steps' ROUGE-1 F + ROUGE-2 F; novel: summary n-grams that
-// the whole article does not have.
+// sentences, tokens (of text, without anchors) and words (data/words.h) before the cut; references.lost: picks of the
+// oracle on the whole article that were cut off; sentences and words: of the article's, those that are referenced;
+// rouge: sum of the steps' ROUGE-1 F + ROUGE-2 F; novel: summary n-grams that the whole article does not have.
 #ifndef SELFSPAN_DATA_TASKS_CNNDM_H
 #define SELFSPAN_DATA_TASKS_CNNDM_H
 
