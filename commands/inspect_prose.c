@@ -11,6 +11,7 @@
 
 #include "commands/inspect.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 #include "common/wrap.h"
 #include "span/describe.h"
 
@@ -126,7 +127,6 @@ static json_t *text_json(const example *example, const example_segment *segment)
 }
 
 json_t *inspection_prose_json(const inspection *inspection) {
-
   const example *example = inspection->example;
   json_t *segments = json_array(), *answers = json_array();
   for (int64_t s = 0; s < example->n_segment; s++) {
@@ -143,7 +143,7 @@ json_t *inspection_prose_json(const inspection *inspection) {
   }
   const char *answer = example->answers;
   for (int32_t k = 0; k < example->n_answer; k++, answer += strlen(answer) + 1)
-    json_array_append_new(answers, json_string(answer));
+    json_array_append_new(answers, ss_utf8_json(answer));
   json_t *meta = example->n_meta > 0 ? json_loadb(example->meta, (size_t)example->n_meta, 0, NULL) : NULL;
   return json_pack("{s:s, s:I, s:i, s:o, s:o, s:o}", "id", example->id, "n_token",
                    (json_int_t)inspection->rendering->n_token, "prompt_end",
