@@ -16,13 +16,13 @@ static const char *stop_name(int32_t stop) {
   return stop == DECODE_STOP_EOS ? "eos" : stop == DECODE_STOP_LENGTH ? "length" : "anchors";
 }
 
-static json_t *readable(const vocabulary *vocabulary, const int32_t *tokens, int64_t n, ss_error *error) {
+static ss_status set_readable(json_t *object, const char *key, const vocabulary *vocabulary,
+                              const int32_t *tokens, int64_t n, ss_error *error) {
   char *text = NULL;
-  if (vocabulary_decode(vocabulary, tokens, n, false, &text, error) != SS_OK)
-    return NULL;
-  json_t *string = ss_utf8_json(text);
+  SS_TRY(vocabulary_decode(vocabulary, tokens, n, false, &text, error));
+  int failed = json_object_set_new(object, key, ss_utf8_json(text));
   free(text);
-  return string;
+  return failed ? ss_fail(error, SS_ERROR_MEMORY, "out of memory for an item's %s", key) : SS_OK;
 }
 
 static json_t *written_references(const eval_written *written) {
@@ -105,10 +105,14 @@ ss_status eval_item_line(char **line, const eval_item *item, const eval_task *ta
   json_object_set_new(object, "index", json_integer(item->index));
   json_object_set_new(object, "group", json_integer(item->group));
   if (result != NULL) {
-    json_object_set_new(object, "prompt", readable(vocabulary, result->tokens, result->n_prompt, error));
-    json_object_set_new(object, "output",
-                        readable(vocabulary, result->tokens + result->n_prompt,
-                                 result->n_token - result->n_prompt, error));
+    int64_t n = result->n_prompt;
+    ss_status status = set_readable(object, "prompt", vocabulary, result->tokens, n, error);
+    if (status == SS_OK)
+      status = set_readable(object, "output", vocabulary, result->tokens + n, result->n_token - n, error);
+    if (status != SS_OK) {
+      json_decref(object);
+      return status;
+    }
   }
   json_object_set_new(object, "steps", written_steps(written));
   json_object_set_new(object, "answer",
