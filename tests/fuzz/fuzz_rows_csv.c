@@ -20,6 +20,7 @@ typedef struct {
   size_t sizes[16];
   int n_cell;
   bool broken, unclosed, blank;
+  bool wide;     // more columns than are kept here
   size_t bytes;  // without the line's end
 } record;
 
@@ -54,7 +55,7 @@ static void read_record(const uint8_t *data, size_t n, size_t *at, int64_t *line
       begins = false;
     } else if (byte == ',') {
       if (++out->n_cell > 15)
-        out->n_cell = 15, out->broken = true;
+        out->n_cell = 15, out->broken = out->wide = true;
       begins = true;
     } else if (byte == '\n') {
       ended = true;
@@ -88,13 +89,14 @@ static bool is_blank(const char *text) {
   return strspn(text, " \t\n\v\f\r") == strlen(text);
 }
 
-// What should be read, or false where the header is not to be used.
-static bool expect(const uint8_t *data, size_t n, expected_rows *out) {
+// What should be read, or false where the header is not to be used; *wide where it has more columns than are kept here.
+static bool expect(const uint8_t *data, size_t n, expected_rows *out, bool *wide) {
   static record current;
   size_t at = n >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
   int64_t line = 1;
   int a = -1, b = -1, n_column = 0;
   out->n = 0;
+  *wide = false;
   while (at < n) {
     int64_t first_line = line;
     size_t first = at;
@@ -106,6 +108,7 @@ static bool expect(const uint8_t *data, size_t n, expected_rows *out) {
       continue;
     if (n_column == 0) {
       n_column = current.n_cell;
+      *wide = current.wide;
       for (int k = 0; k < n_column; k++) {
         int *column = strcmp(current.cells[k], "a") == 0   ? &a
                       : strcmp(current.cells[k], "b") == 0 ? &b
@@ -146,10 +149,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   static expected_rows expected;
   if (n > MOST)
     return 0;
-  bool usable = expect(data, n, &expected);
+  bool wide = false;
+  bool usable = expect(data, n, &expected, &wide);
   if (!usable)
     expected.n = 0;
-  rows_fuzz(data, n, ROWS_CSV, compare, &expected);
+  rows_fuzz(data, n, ROWS_CSV, wide ? NULL : compare, &expected);
   ROWS_FUZZ_REQUIRE(expected.n <= 0);
   return 0;
 }
