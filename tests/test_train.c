@@ -538,15 +538,14 @@ static void training_starts_from_a_base(void **state) {
 
 static void parameters_may_rest(int learn) {
   ss_error error = {0};
-  train_fixture fixture;
+  train_fixture first, fixture;
   train_outcome outcome;
   model_file base, tuned;
   char path[2 * TEST_PATH];
-  train_fixture_open(&fixture, learn == TRAIN_LEARN_KEEP_TEXT ? "rows-base" : "span-base", 3, 1);
-  train_fixture_finish(&fixture, &outcome);
-  train_fixture_path(&fixture, "model.h5", path);
-  assert_ok(model_file_open(&base, path, fixture.device, &error));
-  train_fixture_close(&fixture);
+  train_fixture_open(&first, learn == TRAIN_LEARN_KEEP_TEXT ? "rows-base" : "span-base", 3, 1);
+  train_fixture_finish(&first, &outcome);
+  train_fixture_path(&first, "model.h5", path);
+  assert_ok(model_file_open(&base, path, first.device, &error));
   train_fixture_open(&fixture, learn == TRAIN_LEARN_KEEP_TEXT ? "rows-tuned" : "span-tuned", 3, 1);
   assert_true(strlen(path) < sizeof fixture.config.base);
   memcpy(fixture.config.base, path, strlen(path) + 1);
@@ -566,6 +565,7 @@ static void parameters_may_rest(int learn) {
   model_file_close(&tuned);
   model_file_close(&base);
   train_fixture_close(&fixture);
+  train_fixture_close(&first);
 }
 
 static void text_rows_may_rest(void **state) {
