@@ -568,12 +568,9 @@ static void parameters_may_rest(int learn) {
   train_fixture_close(&first);
 }
 
-static void text_rows_may_rest(void **state) {
+static void parts_may_rest(void **state) {
   (void)state;
   parameters_may_rest(TRAIN_LEARN_KEEP_TEXT);
-}
-static void span_tokens_may_learn_alone(void **state) {
-  (void)state;
   parameters_may_rest(TRAIN_LEARN_SPAN_TOKENS);
 }
 
@@ -597,8 +594,7 @@ int main(void) {
       cmocka_unit_test(early_stopping_survives_resumes),
       cmocka_unit_test(time_limit_stops),
       cmocka_unit_test(training_starts_from_a_base),
-      cmocka_unit_test(text_rows_may_rest),
-      cmocka_unit_test(span_tokens_may_learn_alone),
+      cmocka_unit_test(parts_may_rest),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
