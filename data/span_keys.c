@@ -14,6 +14,10 @@ const ss_key span_policy_keys[] =
                     "a body reads its own header"),
      SS_CONFIG_INT(span_keys, max_header, "span.max_header", "16", 4, 65536,
                    "a longer header, in tokens, is closed by force"),
+     SS_CONFIG_INT(span_keys, lead, "span.lead", "0", 0, 65536,
+                   "context segments, the first ones, that every header and body reads whole"),
+     SS_CONFIG_INT(span_keys, recent, "span.recent", "0", 0, 65536,
+                   "steps, the last ones, that every header and body reads whole"),
      {0}};
 
 span_policy span_keys_policy(const span_keys *keys) {
@@ -23,12 +27,16 @@ span_policy span_keys_policy(const span_keys *keys) {
   policy.context = keys->context;
   policy.body_sees_header = keys->body_sees_header;
   policy.max_header = (int32_t)keys->max_header;
+  policy.lead = (int32_t)keys->lead;
+  policy.recent = (int32_t)keys->recent;
   return policy;
 }
 
 span_keys span_keys_of(const span_policy *policy) {
-  span_keys keys = {policy->choose, policy->pin != 0 ? 1 : 0, policy->context, policy->body_sees_header != 0,
-                    policy->max_header};
+  span_keys keys = {policy->choose,     policy->pin != 0 ? 1 : 0,
+                    policy->context,    policy->body_sees_header != 0,
+                    policy->max_header, policy->lead,
+                    policy->recent};
   return keys;
 }
 

@@ -16,7 +16,7 @@ typedef struct {
   int pin;      // 0 none, 1 all
   int context;  // span_context_rule
   bool body_sees_header;
-  int64_t max_header;
+  int64_t max_header, lead, recent;
 } span_keys;
 
 extern const ss_key span_policy_keys[];  // "span.*" over a span_keys

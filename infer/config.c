@@ -13,8 +13,9 @@ const ss_key decode_keys[] =
                     "sample from the likeliest that add up to p"),
      SS_CONFIG_INT(decode_options, seed, "decode.seed", "0", 0, 9e15,
                    "seed of sampling and of control random"),
-     SS_CONFIG_BOOL(decode_options, constrain, "decode.constrain", "no",
-                    "forbid tokens that cannot continue a well-formed header"),
+     SS_CONFIG_BOOL(
+         decode_options, constrain, "decode.constrain", "no",
+         "forbid tokens that cannot continue a well-formed header, and an end before anything else"),
      SS_CONFIG_CHOICE(decode_options, control, "decode.control", "self",
                       "self|oracle|recency|random|window|replay",
                       "what is read: the selected span, or a control"),

@@ -43,4 +43,8 @@ void span_write_policy(FILE *file, const span_policy *policy) {
   fprintf(file, "choose=%s pin=%s context=%s body_sees_header=%s", span_choose_name(policy->choose),
           policy->pin ? "all" : "none", span_context_name(policy->context),
           policy->body_sees_header ? "yes" : "no");
+  if (policy->lead > 0)
+    fprintf(file, " lead=%d", policy->lead);
+  if (policy->recent > 0)
+    fprintf(file, " recent=%d", policy->recent);
 }

@@ -51,10 +51,12 @@ typedef struct {
   int32_t body_sees_header;  // 0 (a control): a body does not read its own header
   int32_t max_header;  // a longer header (in tokens, `<[>` and `<:>` included) is closed by force; >= 4,
                        // the shortest answer's
+  int32_t lead;        // headers and bodies read so many context segments, the first ones, whole
+  int32_t recent;      // and everything from the start of the last so many steps before them
 } span_policy;
 
 SPAN_FUNCTION span_policy span_policy_default(void) {
-  span_policy policy = {SPAN_MASK_SPAN, SPAN_CHOOSE_INDEX, 0, SPAN_CONTEXT_CAUSAL, 1, 16};
+  span_policy policy = {SPAN_MASK_SPAN, SPAN_CHOOSE_INDEX, 0, SPAN_CONTEXT_CAUSAL, 1, 16, 0, 0};
   return policy;
 }
 
@@ -127,12 +129,33 @@ typedef struct {
   int32_t self_first;  // from here on the query reads everything up to itself
   int32_t n_piece;
   int32_t last_step;  // before s, -1 when there is none; looked for where the index is read
+  int32_t lead;       // segments [0, lead) are read whole,
+  int32_t recent;     // and so are segments [recent, s)
 } span_reads;
+
+// The first of the last `policy->recent` steps before segment `s`, `s` when there is none.
+SPAN_FUNCTION int32_t span_recent_segment(const span_policy *policy, const span_layout *layout, int32_t s) {
+  int32_t recent = s;
+  for (int32_t k = s - 1, n = 0; k >= 0 && n < policy->recent; --k)
+    if (layout->segments[k].kind == SPAN_STEP) {
+      recent = k;
+      ++n;
+    }
+  return recent;
+}
+
+// How many of the segments before `s` are the lead.
+SPAN_FUNCTION int32_t span_lead_segments(const span_policy *policy, const span_layout *layout, int32_t s) {
+  int32_t lead = 0;
+  while (lead < policy->lead && lead < s && layout->segments[lead].kind == SPAN_CONTEXT)
+    ++lead;
+  return lead;
+}
 
 // Of the header (in_header = 1) or body (0) of segment `s`; s == -1 stands for the preamble.
 SPAN_FUNCTION span_reads span_reads_of(const span_policy *policy, const span_layout *layout, int32_t s,
                                        int32_t in_header) {
-  span_reads reads = {s, in_header, 0, 0, -1};
+  span_reads reads = {s, in_header, 0, 0, -1, 0, s};
   if (s < 0 || policy->mask == SPAN_MASK_NONE)
     return reads;
   const span_segment *own = &layout->segments[s];
@@ -141,8 +164,12 @@ SPAN_FUNCTION span_reads span_reads_of(const span_policy *policy, const span_lay
   if (own->kind == SPAN_CONTEXT) {
     if (policy->context == SPAN_CONTEXT_CAUSAL)
       reads.n_piece += s;
-  } else if (!in_header) {
-    reads.n_piece += own->n_reference;
+    return reads;
+  }
+  reads.lead = span_lead_segments(policy, layout, s);
+  reads.recent = span_recent_segment(policy, layout, s);
+  if (!in_header) {
+    reads.n_piece += own->n_reference + 2;
     if (!policy->body_sees_header)
       reads.self_first = own->body_first;
   } else if (policy->choose == SPAN_CHOOSE_ALL) {
@@ -169,14 +196,22 @@ SPAN_FUNCTION void span_append_piece(const span_policy *policy, const span_layou
     const span_segment *read = &layout->segments[k - 1];
     if (read->kind == SPAN_CONTEXT)
       span_append_range(ranges, n_range, read->first, read->end);
+  } else if (!reads->in_header && k == 1) {
+    if (reads->lead > 0)
+      span_append_range(ranges, n_range, layout->segments[0].first, layout->segments[reads->lead - 1].end);
+  } else if (!reads->in_header && k == own->n_reference + 2) {
+    span_append_range(ranges, n_range, layout->segments[reads->recent].first, own->first);
   } else if (!reads->in_header) {
-    const span_segment *read = &layout->segments[layout->references[own->reference_first + k - 1]];
-    span_append_range(ranges, n_range, read->first, read->end);
+    int32_t referenced = layout->references[own->reference_first + k - 2];
+    const span_segment *read = &layout->segments[referenced];
+    if (referenced >= reads->lead && referenced < reads->recent)
+      span_append_range(ranges, n_range, read->first, read->end);
   } else if (policy->choose == SPAN_CHOOSE_ALL) {
     span_append_range(ranges, n_range, 0, own->first);
   } else {
     const span_segment *read = &layout->segments[k - 1];
-    if (k - 1 == reads->last_step || (policy->pin && read->kind == SPAN_CONTEXT)) {
+    if (k - 1 == reads->last_step || k - 1 < reads->lead || k - 1 >= reads->recent ||
+        (policy->pin && read->kind == SPAN_CONTEXT)) {
       span_append_range(ranges, n_range, read->first, read->end);
       return;
     }
@@ -484,12 +519,16 @@ SPAN_FUNCTION span_view span_tracker_visible(const span_tracker *tracker, span_r
 
 // Whether `token` may come next in a well-formed generated sequence: `--constrain` forbids the others. Only
 // headers and segment starts are constrained, and `<eos>`/`<:>`/`<=>` inside a step's body; body text is free.
-// A step's closing anchor is not judged here: span_corrected gives it its own id.
+// The end may not come before something is generated. A step's closing anchor is not judged here: span_corrected gives it
+// its own id.
 SPAN_FUNCTION int32_t span_token_allowed(const span_tracker *tracker, int32_t token) {
   const span_layout *layout = &tracker->layout;
   const span_tokens *tokens = &tracker->tokens;
+  int32_t before = layout->n_segment - 1 - (tracker->state != SPAN_STATE_BETWEEN);  // the segment before
+  int32_t nothing_yet = before < 0 || layout->segments[before].kind == SPAN_CONTEXT;
   if (!tracker->headers)
-    return token != tokens->open && token != tokens->colon && token != tokens->answer;
+    return token != tokens->open && token != tokens->colon && token != tokens->answer &&
+           !(token == tokens->eos && nothing_yet && tracker->state != SPAN_STATE_BODY);
   if (tracker->state == SPAN_STATE_BETWEEN)
     return token == tokens->open;
   if (tracker->state == SPAN_STATE_DONE)
@@ -508,7 +547,7 @@ SPAN_FUNCTION int32_t span_token_allowed(const span_tracker *tracker, int32_t to
   if (length >= tracker->policy.max_header - 1 && !(own->kind == SPAN_ANSWER && own->n_reference == 0))
     return 0;
   if (token == tokens->answer || token == tokens->eos)
-    return length == 1;
+    return length == 1 && !(token == tokens->eos && nothing_yet);
   if (!span_is_anchor(tokens, token))
     return 0;
   int32_t segment = token - tokens->anchor_first - tracker->anchor_offset;

@@ -59,7 +59,14 @@ void span_fixture_random_layout(fixture_layout *out, ss_random *random) {
 }
 
 span_policy span_fixture_policy(int32_t k) {
-  span_policy policy = {SPAN_MASK_SPAN, k & 3, (k >> 2) & 1, (k >> 3) & 1, (k >> 4) & 1, 16};
+  static const int32_t leads[] = {1, 0, 3, 9}, recents[] = {0, 1, 2, 20};
+  span_policy policy = {SPAN_MASK_SPAN, k & 3, (k >> 2) & 1, (k >> 3) & 1, (k >> 4) & 1, 16, 0, 0};
+  if (k >= FIXTURE_N_PLAIN) {
+    policy.pin = 0;
+    policy.body_sees_header = k & 1;
+    policy.lead = leads[(k >> 2) & 3];
+    policy.recent = recents[((k >> 2) + k) & 3];
+  }
   if (k == FIXTURE_N_POLICY - 1)
     policy.mask = SPAN_MASK_NONE;
   return policy;
@@ -83,6 +90,16 @@ static bool references(const fixture_layout *layout, int32_t s, int32_t wanted) 
     if (layout->references[segment->reference_first + k] == wanted)
       return true;
   return false;
+}
+
+// Is segment k, before s, among the first or the last that are always visible to headers and bodies?
+static bool always_read(const span_policy *policy, const fixture_layout *layout, int32_t s, int32_t k) {
+  int32_t n_step = 0;  // that begin after segment k
+  for (int32_t m = k + 1; m < s; m++)
+    n_step += layout->segments[m].kind == SPAN_STEP;
+  if (layout->segments[k].kind == SPAN_CONTEXT)
+    return k < policy->lead;
+  return n_step < policy->recent;
 }
 
 // Is `j`, a row of the earlier segment k, in the index of a header of segment s?
@@ -118,6 +135,8 @@ bool span_fixture_visible(const span_policy *policy, const fixture_layout *layou
   const span_segment *own = &layout->segments[s], *read = &layout->segments[k];
   if (own->kind == SPAN_CONTEXT)
     return k == s || (policy->context == SPAN_CONTEXT_CAUSAL && read->kind == SPAN_CONTEXT);
+  if (k < s && always_read(policy, layout, s, k))
+    return true;
   if (i < own->body_first)
     return k == s || (policy->pin && read->kind == SPAN_CONTEXT) || in_index(policy, layout, s, k, j);
   if (k == s)

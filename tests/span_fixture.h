@@ -29,8 +29,10 @@ void span_fixture_random_layout(fixture_layout *out, ss_random *random);
 // A random policy, the unmasked one among them.
 span_policy span_fixture_random_policy(ss_random *random);
 
-// Policy k of all FIXTURE_N_POLICY: every choose, pin, context, body_sees_header, and no mask (the last).
-#define FIXTURE_N_POLICY 33
+// Policy k of all FIXTURE_N_POLICY: every choose, pin, context, body_sees_header without lead and recent (the first
+// FIXTURE_N_PLAIN), half of them with, and no mask (the last).
+#define FIXTURE_N_PLAIN 32
+#define FIXTURE_N_POLICY 49
 span_policy span_fixture_policy(int32_t k);
 
 // Whether the query at row `i` may read row `j`, by the definition.

@@ -207,8 +207,10 @@ static void keys_become_the_policy(void **state) {
   assert_ok(ss_config_set(groups, "span.context=local", "test", &error));
   assert_ok(ss_config_set(groups, "span.body_sees_header=no", "test", &error));
   assert_ok(ss_config_set(groups, "span.max_header=9", "test", &error));
+  assert_ok(ss_config_set(groups, "span.lead=3", "test", &error));
+  assert_ok(ss_config_set(groups, "span.recent=2", "test", &error));
   policy = span_keys_policy(&keys);
-  span_policy expected = {SPAN_MASK_SPAN, SPAN_CHOOSE_OPEN, 1, SPAN_CONTEXT_LOCAL, 0, 9};
+  span_policy expected = {SPAN_MASK_SPAN, SPAN_CHOOSE_OPEN, 1, SPAN_CONTEXT_LOCAL, 0, 9, 3, 2};
   assert_memory_equal(&policy, &expected, sizeof policy);
   assert_refused(ss_config_set(groups, "span.max_header=3", "test", &error), SS_ERROR_USAGE,
                  "span.max_header");

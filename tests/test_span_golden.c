@@ -144,18 +144,18 @@ static void write_view(const golden_text *text, int32_t s, int32_t v, const span
   for (int32_t row = view->query_first; row < view->query_end; row++)
     fprintf(file, "%s", text->texts[row]);
   fprintf(file, "`\n");
-  char lines[FIXTURE_N_POLICY][128];
-  for (int32_t k = 0; k < FIXTURE_N_POLICY - 1; k++) {
+  char lines[FIXTURE_N_PLAIN][128];
+  for (int32_t k = 0; k < FIXTURE_N_PLAIN; k++) {
     span_policy policy = span_fixture_policy(k);
     rows_text(&policy, layout, s, v, lines[k], sizeof lines[k]);
   }
   // Bits of k: choose 3, pin 4, context 8, body_sees_header 16.
   int32_t matters = part[0] == 'h' ? 7 : part[0] == 'c' ? 8 : part[0] == 'b' ? 16 : 0;
-  for (int32_t k = 0; k < FIXTURE_N_POLICY - 1; k++)
+  for (int32_t k = 0; k < FIXTURE_N_PLAIN; k++)
     assert_string_equal(lines[k], lines[k & matters]);
   if (matters == 0)
     fprintf(file, "    %s\n", lines[0]);
-  for (int32_t k = 0; k < FIXTURE_N_POLICY - 1; k++) {
+  for (int32_t k = 0; k < FIXTURE_N_PLAIN; k++) {
     char setting[64];
     if ((k & ~matters) != 0 || matters == 0)
       continue;
@@ -168,6 +168,16 @@ static void write_view(const golden_text *text, int32_t s, int32_t v, const span
     else
       snprintf(setting, sizeof setting, "body_sees_header=%s", policy.body_sees_header ? "yes" : "no");
     fprintf(file, "    %-23s  %s\n", setting, lines[k]);
+  }
+  static const int32_t always[][2] = {{1, 0}, {0, 1}, {2, 2}};  // lead, recent
+  for (int32_t k = 0; k < 3 && (matters == 7 || matters == 16); k++) {
+    span_policy policy = span_policy_default();
+    policy.lead = always[k][0];
+    policy.recent = always[k][1];
+    char setting[64], line[128];
+    snprintf(setting, sizeof setting, "lead=%d recent=%d", policy.lead, policy.recent);
+    rows_text(&policy, layout, s, v, line, sizeof line);
+    fprintf(file, "    %-23s  %s\n", setting, line);
   }
 }
 
