@@ -65,6 +65,7 @@ static ss_status open_generation(generation *generation, const train_settings *s
     return error->status;
   request->max_items = settings->train.generate_examples;
   request->decode.max_tokens = settings->train.generate_tokens;
+  request->decode.constrain = settings->train.generate_constrain;
   request->group_high = 64;
   request->quiet = true;
   return SS_OK;

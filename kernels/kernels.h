@@ -105,6 +105,7 @@ typedef struct {
   int64_t count;
   float weight_decay;
   void *compute_copy;  // the weight in BF16, rewritten with every update; NULL when T is F32
+  float rate;          // multiplies the learning rate; mostly 1
 } ss_adamw_tensor;
 
 // Gradients are first multiplied by s = gradient_scale * min(1, clip / (norm * gradient_scale)). `norm` is what

@@ -52,7 +52,8 @@ static optimizer_case make_optimizer(cuda_fixture *f) {
                                              t % 2 ? 0.1f : 0.0f,
                                              d == ON_CUDA && f->compute == SS_BF16 && t != 3
                                                  ? (uint16_t *)made.copy.on[d].data + offsets[t]
-                                                 : NULL};
+                                                 : NULL,
+                                             t % 3 ? 1.0f : 2.5f};
   }
   return made;
 }

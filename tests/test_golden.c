@@ -216,7 +216,8 @@ static ss_adamw_tensor *adamw_tensors(const golden *g, float *first, float *seco
                                        second + at,
                                        parameter->rows * parameter->cols,
                                        parameter->decay ? (float)decay : 0.0f,
-                                       NULL};
+                                       NULL,
+                                       1};
   }
   return tensors;
 }

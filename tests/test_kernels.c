@@ -411,7 +411,7 @@ static void optimizer(void **state) {
   kernel_devices devices = open_devices();
   ss_random random = ss_random_seed(SEED, 7);
   static const int64_t counts[3] = {40000, 1, 16391};
-  static const float decays[3] = {0.1f, 0.0f, 0.01f};
+  static const float decays[3] = {0.1f, 0.0f, 0.01f}, rates[3] = {1, 3, 0.5f};
   const int64_t total = 40000 + 1 + 16391;
   float *start = random_floats(&random, total, 1);
   double *weight = zero_doubles(total), *m = zero_doubles(total), *v = zero_doubles(total);
@@ -429,7 +429,7 @@ static void optimizer(void **state) {
     for (int64_t i = 0; i < total; ++i) {
       int t = i < counts[0] ? 0 : i < counts[0] + counts[1] ? 1 : 2;
       double g = 0.5 * (double)gradient[i], b1 = (double)adamw.beta1, b2 = (double)adamw.beta2;
-      double rate = (double)adamw.learning_rate;
+      double rate = (double)adamw.learning_rate * (double)rates[t];
       squares += (double)gradient[i] * (double)gradient[i];
       weight[i] -= rate * (double)decays[t] * weight[i];
       m[i] = b1 * m[i] + (1 - b1) * g;
@@ -446,7 +446,8 @@ static void optimizer(void **state) {
                                        all[d] + 2 * total + at,
                                        counts[t],
                                        decays[t],
-                                       NULL};
+                                       NULL,
+                                       rates[t]};
       double norm_value;
       RUN(devices.device[d], gradient_norm, tensors, 3, &norm_value);
       if (!(fabs(norm_value - sqrt(squares)) <= 1e-12 * norm_value))

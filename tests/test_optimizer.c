@@ -111,17 +111,17 @@ static void free_reference(reference *made) {
 #define BETA2 0.95
 #define EPSILON 1e-8
 
-// Loshchilov and Hutter's algorithm 2, as PyTorch's AdamW orders it: decay first.
+// Loshchilov and Hutter's algorithm 2, as PyTorch's AdamW orders it: decay first. rates: multipliers, NULL: 1.
 static void reference_step(const fixture *made, reference *r, const float *gradients, int64_t step,
-                           double scale) {
+                           double scale, const double *rates) {
   for (int64_t i = 0; i < made->n; i++) {
-    double g = scale * gradients[i];
-    r->weight[i] *= 1 - RATE * (r->decay[i] ? DECAY : 0);
+    double g = scale * gradients[i], rate = RATE * (rates == NULL ? 1 : rates[i]);
+    r->weight[i] *= 1 - rate * (r->decay[i] ? DECAY : 0);
     r->first[i] = BETA1 * r->first[i] + (1 - BETA1) * g;
     r->second[i] = BETA2 * r->second[i] + (1 - BETA2) * g * g;
     double first = r->first[i] / (1 - pow(BETA1, (double)step));
     double second = r->second[i] / (1 - pow(BETA2, (double)step));
-    r->weight[i] -= RATE * first / (sqrt(second) + EPSILON);
+    r->weight[i] -= rate * first / (sqrt(second) + EPSILON);
   }
 }
 
@@ -144,7 +144,7 @@ static void adamw_against_reference(void **state) {
     assert_ok(optimizer_step(adamw, RATE, step, scale, clip, &norm, &skipped, &error));
     assert_false(skipped);
     assert_near(norm, true_norm, 1e-6 * true_norm);
-    reference_step(&made, &r, gradients, step, step % 2 == 1 ? 0.5 * scale : scale);
+    reference_step(&made, &r, gradients, step, step % 2 == 1 ? 0.5 * scale : scale, NULL);
   }
   float *weights = download(&made, gpt_parameters(made.model));
   float *first = download(&made, optimizer_first_moment(adamw));
@@ -158,6 +158,54 @@ static void adamw_against_reference(void **state) {
   free(first);
   free(second);
   free(gradients);
+  optimizer_free(adamw);
+  free_reference(&r);
+  free_model(&made);
+}
+
+// Rates begin and end within tensors, lie over several, and multiply; 0 takes elements out of the norm as well.
+static void rates_multiply(void **state) {
+  (void)state;
+  ss_error error = {0};
+  fixture made = make_model();
+  reference r = make_reference(&made);
+  optimizer *adamw = NULL;
+  assert_ok(optimizer_create(&adamw, made.model, DECAY, BETA1, BETA2, EPSILON, &error));
+  const gpt_parameter *last = &gpt_parameter_table(made.model)[gpt_n_parameter_tensor(made.model) - 1];
+  const struct {
+    int64_t first, end;
+    double rate;
+  } parts[] = {{3, made.n / 2, 3},
+               {made.n / 4, made.n / 4 + 5, 0},
+               {made.n / 3, made.n, 0.5},
+               {last->offset, last->offset + 1, 0},
+               {7, 7, 0}};
+  double *rates = calloc((size_t)made.n, sizeof *rates);
+  float *gradients = calloc((size_t)made.n, sizeof *gradients);
+  for (int64_t i = 0; i < made.n; i++)
+    rates[i] = 1;
+  for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
+    assert_ok(optimizer_set_rate(adamw, parts[k].first, parts[k].end, parts[k].rate, &error));
+    for (int64_t i = parts[k].first; i < parts[k].end; i++)
+      rates[i] *= parts[k].rate;
+  }
+  for (int64_t step = 1; step <= 3; step++) {
+    double norm = 0, squares = 0;
+    bool skipped = true;
+    set_gradients(&made, gradients, step);
+    for (int64_t i = 0; i < made.n; i++)
+      squares += rates[i] > 0 ? (double)gradients[i] * (double)gradients[i] : 0;
+    assert_ok(optimizer_step(adamw, RATE, step, 1, 0, &norm, &skipped, &error));
+    assert_false(skipped);
+    assert_near(norm, sqrt(squares), 1e-9 * norm);
+    reference_step(&made, &r, gradients, step, 1, rates);
+  }
+  float *weights = download(&made, gpt_parameters(made.model));
+  for (int64_t i = 0; i < made.n; i++)
+    assert_near(weights[i], r.weight[i], 1e-6);
+  free(weights);
+  free(gradients);
+  free(rates);
   optimizer_free(adamw);
   free_reference(&r);
   free_model(&made);
@@ -208,6 +256,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(schedule_pinned),
       cmocka_unit_test(adamw_against_reference),
+      cmocka_unit_test(rates_multiply),
       cmocka_unit_test(adamw_skips_what_is_not_finite),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/memory.h"
 
@@ -11,6 +12,7 @@ struct optimizer {
   ss_adamw_tensor *tensors;             // one per row of the parameter table
   ss_adamw_tensor weights;              // all weights in the place of gradients, to find their norm
   int32_t n_tensor;
+  int64_t capacity;   // of tensors
   double *norm;       // device: of the gradients, unscaled
   double *host_norm;  // where it comes back to
   double scale;       // of the update under way
@@ -26,7 +28,7 @@ static ss_status allocate(optimizer *made, double weight_decay, ss_error *error)
   SS_OP(device, error, allocate, (void **)&made->norm, sizeof *made->norm, "the gradient norm");
   SS_OP(device, error, allocate_host, (void **)&made->host_norm, sizeof *made->host_norm,
         "the gradient norm");
-  made->n_tensor = gpt_n_parameter_tensor(model);
+  made->capacity = made->n_tensor = gpt_n_parameter_tensor(model);
   SS_TRY(ss_allocate(&made->tensors, made->n_tensor, sizeof *made->tensors, "optimizer tensors", error));
   const gpt_parameter *table = gpt_parameter_table(model);
   float *weights = gpt_parameters(model);
@@ -40,6 +42,7 @@ static ss_status allocate(optimizer *made, double weight_decay, ss_error *error)
     tensor->second_moment = made->second_moment + table[i].offset;
     tensor->count = table[i].rows * table[i].cols;
     tensor->weight_decay = table[i].decay ? (float)weight_decay : 0.0f;
+    tensor->rate = 1;
   }
   made->weights.gradient = weights;
   made->weights.count = gpt_n_parameter(model);
@@ -67,23 +70,51 @@ ss_status optimizer_create(optimizer **out, gpt *model, double weight_decay, dou
   return SS_OK;
 }
 
-void optimizer_freeze(optimizer *optimizer, int64_t first, int64_t end) {
+// The part of a tensor from its element `first` on.
+static ss_adamw_tensor part_from(ss_adamw_tensor tensor, int64_t first) {
+  tensor.weight += first, tensor.gradient += first;
+  tensor.first_moment += first, tensor.second_moment += first;
+  if (tensor.compute_copy != NULL)
+    tensor.compute_copy = (char *)tensor.compute_copy + (size_t)first * ss_dtype_size(SS_BF16);
+  tensor.count -= first;
+  return tensor;
+}
+
+// Lets a tensor begin at element `at` of the flat buffer, where one lies across it.
+static ss_status split_at(optimizer *optimizer, int64_t at, ss_error *error) {
+  int32_t i = 0, n = optimizer->n_tensor;
+  int64_t begin = 0;
+  for (; i < n; i++) {
+    begin = optimizer->tensors[i].weight - optimizer->weights.gradient;
+    if (begin < at && at < begin + optimizer->tensors[i].count)
+      break;
+  }
+  if (i == n)
+    return SS_OK;
+  SS_TRY(ss_grow(&optimizer->tensors, &optimizer->capacity, n + 1, sizeof *optimizer->tensors,
+                 "optimizer tensors", error));
+  ss_adamw_tensor *tensor = &optimizer->tensors[i];
+  memmove(tensor + 1, tensor, (size_t)(n - i) * sizeof *tensor);
+  tensor[1] = part_from(*tensor, at - begin);
+  tensor->count = at - begin;
+  optimizer->n_tensor++;
+  return SS_OK;
+}
+
+ss_status optimizer_set_rate(optimizer *optimizer, int64_t first, int64_t end, double rate, ss_error *error) {
+  SS_TRY(split_at(optimizer, first, error));
+  SS_TRY(split_at(optimizer, end, error));
   int32_t n = 0;
   for (int32_t i = 0; i < optimizer->n_tensor; i++) {
     ss_adamw_tensor tensor = optimizer->tensors[i];
-    int64_t begin = tensor.weight - optimizer->weights.gradient, rest = end - begin;
-    if (begin >= first && rest > 0) {
-      rest = rest < tensor.count ? rest : tensor.count;
-      tensor.weight += rest, tensor.gradient += rest;
-      tensor.first_moment += rest, tensor.second_moment += rest;
-      if (tensor.compute_copy != NULL)
-        tensor.compute_copy = (char *)tensor.compute_copy + (size_t)rest * ss_dtype_size(SS_BF16);
-      tensor.count -= rest;
-    }
-    if (tensor.count > 0)
+    int64_t begin = tensor.weight - optimizer->weights.gradient;
+    if (begin >= first && begin < end)
+      tensor.rate *= (float)rate;
+    if (tensor.rate > 0)
       optimizer->tensors[n++] = tensor;
   }
   optimizer->n_tensor = n;
+  return SS_OK;
 }
 
 void optimizer_free(optimizer *optimizer) {

@@ -20,9 +20,9 @@ typedef struct optimizer optimizer;
 // AdamW for a trainable model, moments zero. Weight decay acts on the parameters whose table row says so.
 ss_status optimizer_create(optimizer **out, gpt *model, double weight_decay, double beta1, double beta2,
                            double epsilon, ss_error *error);
-// Leaves the elements [first, end) of the flat parameter buffer as they are from now on: no update, no decay, no part
-// in the gradient's norm. In each tensor these are its first elements or all.
-void optimizer_freeze(optimizer *optimizer, int64_t first, int64_t end);
+// Multiplies the learning rate of the elements [first, end) of the flat parameter buffer by `rate`. 0 leaves them as they
+// are from now on: no update, no decay, no part in the gradient's norm.
+ss_status optimizer_set_rate(optimizer *optimizer, int64_t first, int64_t end, double rate, ss_error *error);
 // Frees the moments; NULL is allowed. The model must still live.
 void optimizer_free(optimizer *optimizer);
 

@@ -82,12 +82,14 @@ ss_status train_optimizer_start(train_run *run, ss_error *error) {
                           config->epsilon, error));
   const gpt_parameter *wte = &gpt_parameter_table(run->model)[gpt_find_parameter(run->model, "wte")];
   int64_t text_end = wte->offset + vocabulary_n_text(run->vocabulary) * wte->cols;
+  int64_t wte_end = wte->offset + wte->rows * wte->cols;
   if (config->learn != TRAIN_LEARN_ALL)
-    optimizer_freeze(run->optimizer, wte->offset, text_end);
+    SS_TRY(optimizer_set_rate(run->optimizer, wte->offset, text_end, 0, error));
   if (config->learn == TRAIN_LEARN_SPAN_TOKENS) {
-    optimizer_freeze(run->optimizer, 0, wte->offset);
-    optimizer_freeze(run->optimizer, wte->offset + wte->rows * wte->cols, gpt_n_parameter(run->model));
+    SS_TRY(optimizer_set_rate(run->optimizer, 0, wte->offset, 0, error));
+    SS_TRY(optimizer_set_rate(run->optimizer, wte_end, gpt_n_parameter(run->model), 0, error));
   }
+  SS_TRY(optimizer_set_rate(run->optimizer, text_end, wte_end, config->span_tokens_rate, error));
   return SS_OK;
 }
 

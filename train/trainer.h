@@ -49,7 +49,8 @@ typedef struct {
   int64_t steps;
   double max_seconds;  // 0: no limit; measured training time, validation and checkpoints excluded
   double learning_rate, final_ratio;
-  int schedule;  // schedule_kind
+  double span_tokens_rate;  // multiplies the learning rate of the embedding's rows of span tokens
+  int schedule;             // schedule_kind
   int64_t warmup;
   double weight_decay, beta1, beta2, epsilon, clip;
   int64_t max_skipped;  // non-finite steps in a row before stopping with the last good checkpoint
@@ -58,6 +59,7 @@ typedef struct {
   int64_t validate_examples;  // for the loss; 0: none
   int64_t generate_examples;  // for accuracy and score by generation; 0: none
   int64_t generate_tokens;    // at most so many an example; 0: as many as fit
+  bool generate_constrain;    // as decode.constrain
   int best_metric;            // train_best_metric
   int64_t patience;           // validations without improvement before stopping; 0: off
   // checkpoints

@@ -34,14 +34,15 @@ static uint64_t hash_tensors(const ss_adamw_tensor *tensors, int32_t n_tensor) {
   uint64_t hash = mix(1, (uint64_t)n_tensor);
   for (int32_t t = 0; t < n_tensor; ++t) {
     const ss_adamw_tensor *tensor = &tensors[t];
-    uint32_t decay;
+    uint32_t decay, rate;
     memcpy(&decay, &tensor->weight_decay, sizeof decay);
+    memcpy(&rate, &tensor->rate, sizeof rate);
     hash = mix(hash, (uint64_t)(uintptr_t)tensor->weight);
     hash = mix(hash, (uint64_t)(uintptr_t)tensor->gradient);
     hash = mix(hash, (uint64_t)(uintptr_t)tensor->first_moment);
     hash = mix(hash, (uint64_t)(uintptr_t)tensor->second_moment);
     hash = mix(hash, (uint64_t)tensor->count);
-    hash = mix(hash, decay);
+    hash = mix(hash, (uint64_t)rate << 32 | decay);
     hash = mix(hash, (uint64_t)(uintptr_t)tensor->compute_copy);
   }
   return hash;
@@ -178,7 +179,7 @@ ss_status cuda_gradient_norm(ss_device *device, const ss_adamw_tensor *tensors, 
 // --- AdamW ---
 
 typedef struct {
-  float step_size;  // learning rate / (1 - beta1^step)
+  float step_size;  // learning rate / (1 - beta1^step), for tensors of rate 1
   float beta2, rest1, rest2, epsilon;
   float reciprocal_root_correction2;
   double learning_rate, gradient_scale, clip;
@@ -225,7 +226,9 @@ static __global__ void __launch_bounds__(THREADS)
   int32_t count = left < CHUNK ? (int32_t)left : CHUNK;
   adamw_scales scales;
   scales.gradient_scale = (float)(constants.gradient_scale * factor);
-  scales.decay = (float)(1.0 - constants.learning_rate * (double)row->tensor.weight_decay);
+  scales.decay = (float)(1.0 - constants.learning_rate * (double)row->tensor.rate *
+                                   (double)row->tensor.weight_decay);
+  constants.step_size *= row->tensor.rate;
   float *weight = row->tensor.weight + first, *m = row->tensor.first_moment + first;
   float *v = row->tensor.second_moment + first;
   const float *gradient = row->tensor.gradient + first;
