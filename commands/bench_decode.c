@@ -262,7 +262,8 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
   decode_replay_options replay = {.arms = "dense,annotated,span", .on = &on};
   const char *peer_python = NULL, *run_lengths = "16";
   bool json = false, help = false;
-  ss_key_group groups[] = {{gpt_config_keys, &options.model}, {NULL, NULL}};
+  span_keys span;
+  ss_key_group groups[] = {{gpt_config_keys, &options.model}, {span_policy_keys, &span}, {NULL, NULL}};
   ss_string_list assignments = {0};
   const ss_option table[] =
       {{"batch", SS_OPTION_INT, &options.batch, "N", "sequences (8; with --replay: the most that fit)"},
@@ -274,7 +275,7 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
         "rows of a contiguous visible run; the span arm is measured for each (16)"},
        {"mixed", SS_OPTION_FLAG, &options.mixed, NULL, "also a batch of which half is dense"},
        {"set", SS_OPTION_LIST, &assignments, "KEY=VALUE",
-        "a model.* key (below); default: 6 layers, 384 wide, 6 heads"},
+        "a model.* key (below; default: 6 layers, 384 wide, 6 heads), or with --replay a span.* key"},
        {"steps", SS_OPTION_INT, &options.steps, "N", "timed steps (64)"},
        {"warmup", SS_OPTION_INT, &options.warmup, "N", "untimed steps before (8)"},
        {"replay", SS_OPTION_STRING, &replay.folder, "DIR",
@@ -313,11 +314,14 @@ ss_status bench_decode_command(int argc, char **argv, ss_error *error) {
     replay.model = options.model;
     if (!is_set(argc, argv, "model.vocab_size="))
       replay.model.vocab_size = 0;
+    replay.policy = span_keys_policy(&span);
     replay.peer = peer_python;
     replay.json = json;
     return decode_replay(&replay, error);
   }
   SS_TRY(refuse_options(argc, argv, of_replay, "needs --replay", error));
+  if (is_set(argc, argv, "span."))
+    return ss_fail(error, SS_ERROR_USAGE, "a span.* key needs --replay");
   SS_TRY(parse_run_lengths(run_lengths, &options, error));
   if (options.batch == UNSET)
     options.batch = DEFAULT_BATCH;

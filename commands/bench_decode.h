@@ -15,6 +15,7 @@
 #include "commands/bench.h"
 #include "commands/decode_floor.h"
 #include "common/table.h"
+#include "data/span_keys.h"
 #include "infer/sampler.h"
 #include "model/gpt.h"
 
@@ -131,7 +132,8 @@ typedef struct {
   int64_t examples;    // 0: all
   int64_t batch;       // 0: the largest that fits every arm
   const char *arms;    // "dense,annotated,span"
-  gpt_config model;    // n_positions is the data's; so is a vocab_size of 0
+  span_policy policy;
+  gpt_config model;  // n_positions is the data's; so is a vocab_size of 0
   const device_options *on;
   const char *peer;  // interpreter, or NULL
   bool json;

@@ -152,13 +152,13 @@ static json_t *arm_json(const decode_replay_run *run, arm arm, const decoder *de
 
 static ss_status measure_arm(decode_replay_run *run, arm arm, const bench_ceiling *rates, json_t *reports,
                              ss_error *error) {
-  span_policy policy = span_policy_default();  // pin = none
   decode_options options = {.max_batch = run->batch, .top_p = 1, .control = DECODE_REPLAY};
   decode_statistics warm = {0}, statistics = {0};
   double wall = 0;
   decoder *decoder = NULL;
   SS_TRY(render(run, arm, error));
-  SS_TRY(decoder_create(&decoder, run->model, run->vocabulary, arm, &policy, &options, run->longest, error));
+  SS_TRY(decoder_create(&decoder, run->model, run->vocabulary, arm, &run->options->policy, &options,
+                        run->longest, error));
   ss_status status = SS_OK;
   int64_t few = run->n_example < WARMUP_EXAMPLES ? run->n_example : WARMUP_EXAMPLES;
   if (!run->device->synchronous)
