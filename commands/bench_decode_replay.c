@@ -63,7 +63,8 @@ static ss_status render(decode_replay_run *run, arm arm, ss_error *error) {
 }
 
 // --- the batch ---
-// The most slots that the memory holds, then as few as decode the examples in equally many rounds: the last is full too.
+// The most slots that the memory holds. Slots are filled again as they fall free, so a number of examples a little below a
+// multiple of them leaves the fewest idle at the end.
 static ss_status choose_batch(decode_replay_run *run, ss_error *error) {
   int64_t most = run->n_example;
   run->batch = run->options->batch;
@@ -73,9 +74,7 @@ static ss_status choose_batch(decode_replay_run *run, ss_error *error) {
   if (!run->device->synchronous)
     SS_TRY(decode_room(&fitting, run->model, run->longest, error));
   most = most < fitting ? most : fitting;
-  most = most < 1 ? 1 : most;
-  int64_t rounds = (run->n_example + most - 1) / most;
-  run->batch = (run->n_example + rounds - 1) / rounds;
+  run->batch = most < 1 ? 1 : most;
   return SS_OK;
 }
 
