@@ -1,4 +1,4 @@
-// selfspan export jsonl | notebook | hf.
+// selfspan export jsonl | notebook | hf | rows.
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 
 #include "commands/commands.h"
 #include "commands/export_hf.h"
+#include "commands/export_rows.h"
 #include "common/cli.h"
 #include "common/file.h"
 #include "common/memory.h"
@@ -23,16 +24,18 @@
 extern char **environ;
 
 static const char usage[] =
-    "usage: selfspan export jsonl|notebook|hf [options]\n"
+    "usage: selfspan export jsonl|notebook|hf|rows [options]\n"
     "\n"
     "  jsonl      a dataset as one JSON object a line, readable by `selfspan data jsonl` and anything else\n"
     "  notebook   an executed Jupyter notebook of a run: table, learning curves, span map\n"
     "  hf         a model as transformers load it: config.json, model.safetensors\n"
+    "  rows       what train.learn=span_tokens learnt, small, for `selfspan import --rows`\n"
     "\n"
     "examples:\n"
     "  selfspan export jsonl --data runs/quickstart/data/test.h5 --out test.jsonl\n"
     "  selfspan export notebook --run runs/quickstart\n"
-    "  selfspan export hf --model runs/span/model.h5 --out span-hf\n";
+    "  selfspan export hf --model runs/span/model.h5 --out span-hf\n"
+    "  selfspan export rows --model runs/span/model.h5 --out summarize.safetensors\n";
 
 // The data itself is never replaced; another file only when asked.
 static ss_status check_target(const char *data, const char *out, bool force, ss_error *error) {
@@ -283,18 +286,20 @@ static ss_status export_notebook(int argc, char **argv, ss_error *error) {
 }
 
 ss_status ss_command_export(int argc, char **argv, ss_error *error) {
-  static const char *const names[] = {"jsonl", "notebook", "hf"};
+  static const char *const names[] = {"jsonl", "notebook", "hf", "rows"};
   if (argc >= 2 && strcmp(argv[1], "jsonl") == 0)
     return export_jsonl(argc - 1, argv + 1, error);
   if (argc >= 2 && strcmp(argv[1], "notebook") == 0)
     return export_notebook(argc - 1, argv + 1, error);
   if (argc >= 2 && strcmp(argv[1], "hf") == 0)
     return export_hf_command(argc - 1, argv + 1, error);
+  if (argc >= 2 && strcmp(argv[1], "rows") == 0)
+    return export_rows_command(argc - 1, argv + 1, error);
   if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
     fputs(usage, stdout);
-    return argc < 2 ? ss_fail(error, SS_ERROR_USAGE, "expected jsonl, notebook or hf") : SS_OK;
+    return argc < 2 ? ss_fail(error, SS_ERROR_USAGE, "expected jsonl, notebook, hf or rows") : SS_OK;
   }
-  const char *nearest = ss_nearest(argv[1], names, 3);
-  return ss_fail(error, SS_ERROR_USAGE, "unknown export '%s'%s%s%s; expected jsonl, notebook or hf", argv[1],
-                 nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
+  const char *nearest = ss_nearest(argv[1], names, 4);
+  return ss_fail(error, SS_ERROR_USAGE, "unknown export '%s'%s%s%s; expected jsonl, notebook, hf or rows",
+                 argv[1], nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
 }

@@ -12,18 +12,26 @@
 #include "common/memory.h"
 #include "common/progress.h"
 #include "common/utf8.h"
+#include "data/span_keys.h"
 #include "data/tokenizer.h"
 #include "data/vocabulary.h"
 #include "kernels/kernels.h"
 #include "model/import.h"
+#include "model/new_rows.h"
 #include "train/model_file.h"
 
 // Embeddings are padded with rows that no token has; more than this many speak of another tokenizer.
 enum { MOST_PADDING = 511 };
 
+#define DEFAULT_TASK "cnndm"
+#define DEFAULT_ANCHORS 256
+#define NOT_GIVEN INT64_MIN
+
 typedef struct {
-  const char *from, *out, *tokenizer, *task;
-  int64_t n_anchor, n_positions, seed;
+  const char *from, *out, *tokenizer, *rows;
+  const char *task;  // NULL: the rows', or DEFAULT_TASK
+  int64_t n_anchor;  // NOT_GIVEN: the rows', or DEFAULT_ANCHORS
+  int64_t n_positions, seed;
   double deviation;
   bool force, quiet, json;
 } import_command;
@@ -37,7 +45,48 @@ typedef struct {
   int64_t n_keep, n_text, n_dropped;  // rows: kept, of text tokens, without a token
   int64_t *like;                      // [vocabulary - n_keep]
   gpt *model;
+  new_rows rows;  // of --rows, else zeros
+  const char *task;
+  int64_t n_anchor;
+  arm arm;
+  span_policy policy;
 } import_run;
+
+// --- learnt rows -------------------------------------------------------------------------------------------
+
+static ss_status read_rows(import_run *run, ss_error *error) {
+  const import_command *options = run->options;
+  const char *path = options->rows;
+  if (path == NULL)
+    return SS_OK;
+  SS_TRY(new_rows_read(&run->rows, path, error));
+  if (options->task != NULL && strcmp(options->task, run->rows.task) != 0)
+    return ss_fail(error, SS_ERROR_USAGE, "--task %s: the rows of %s are of task %s", options->task, path,
+                   run->rows.task);
+  if (options->n_anchor != NOT_GIVEN && options->n_anchor != run->rows.n_anchor)
+    return ss_fail(error, SS_ERROR_USAGE, "--anchors %" PRId64 ": the rows of %s are of %" PRId64 " anchors",
+                   options->n_anchor, path, run->rows.n_anchor);
+  run->task = run->rows.task;
+  run->n_anchor = run->rows.n_anchor;
+  ss_status status = span_policy_parse(run->rows.policy, path, &run->arm, &run->policy, error);
+  return status == SS_ERROR_USAGE ? error->status = SS_ERROR_INPUT : status;  // the file is at fault
+}
+
+// The first row that the import makes; where a vocabulary comes back with its span tokens, theirs.
+static int64_t first_new_row(const import_run *run) {
+  return run->n_keep < run->n_text ? run->n_keep : run->n_text;
+}
+
+static ss_status put_rows(import_run *run, ss_error *error) {
+  const import_command *options = run->options;
+  if (options->rows == NULL)
+    return SS_OK;
+  if (run->rows.first != first_new_row(run))
+    return ss_fail(error, SS_ERROR_INPUT,
+                   "%s: its rows were learnt on another base: first is %" PRId64 ", that of %s %" PRId64,
+                   options->rows, run->rows.first, options->from, first_new_row(run));
+  return new_rows_put(&run->rows, run->model, options->rows, options->from, error);
+}
 
 // --- the vocabulary ----------------------------------------------------------------------------------------
 
@@ -91,12 +140,11 @@ static ss_status choose_rows(import_run *run, ss_error *error) {
 }
 
 static ss_status build_vocabulary(import_run *run, ss_error *error) {
-  const import_command *options = run->options;
   SS_TRY(tokenizer_path(run, error));
   SS_TRY(tokenizer_open(&run->tokenizer, run->tokenizer_path, error));
   SS_TRY(check_sizes(run, error));
-  SS_TRY(vocabulary_create_tokenizer(&run->vocabulary, run->tokenizer, options->task,
-                                     (int32_t)options->n_anchor, error));
+  SS_TRY(vocabulary_create_tokenizer(&run->vocabulary, run->tokenizer, run->task, (int32_t)run->n_anchor,
+                                     error));
   run->n_text = vocabulary_n_text(run->vocabulary);
   return choose_rows(run, error);
 }
@@ -135,10 +183,13 @@ static void print_about(const import_run *run) {
   printf("vocabulary   %" PRId64 ": %" PRId64 " rows added", size, size - run->n_keep);
   if (size > run->n_keep)
     printf(" (%" PRId64 " single bytes, %" PRId64 " span tokens, %" PRId64 " of them anchors)",
-           bytes_added(run), size - run->n_text, run->options->n_anchor);
+           bytes_added(run), size - run->n_text, run->n_anchor);
   if (run->n_dropped > 0)
     printf(", %" PRId64 " rows without a token left out", run->n_dropped);
   printf("\n");
+  if (run->options->rows != NULL)
+    printf("learnt       %s: rows %" PRId64 " to %" PRId64 ", arm %s, policy %s\n", run->options->rows,
+           run->rows.first, size - 1, arm_name(run->arm), run->rows.policy);
   for (int64_t i = 0; i < about->n_note; ++i)
     printf("not used     %s: %s\n", about->notes[i].name, about->notes[i].reason);
   printf("%s: %" PRId64 " parameters\n", run->options->out, gpt_n_parameter(run->model));
@@ -158,14 +209,15 @@ static ss_status print_json(const import_run *run, ss_error *error) {
                             "vocab_size", (json_int_t)config->vocab_size, "position", positions_name(config),
                             "norm_epsilon", config->norm_epsilon, "rotary_theta", config->rotary_theta);
   json_t *object = json_pack(
-      "{s:o, s:o, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "from",
+      "{s:o, s:o, s:s, s:s, s:I, s:s, s:I, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "from",
       ss_utf8_json(run->options->from), "out", ss_utf8_json(run->options->out), "architecture",
       about->architecture, "format", about->format, "tensors", (json_int_t)about->n_tensor, "types",
       about->types, "parameters_read", (json_int_t)about->n_parameter, "parameters",
       (json_int_t)gpt_n_parameter(run->model), "model", shape, "tokenizer", ss_utf8_json(run->tokenizer_path),
       "tokens", (json_int_t)run->n_keep, "bytes_added", (json_int_t)bytes_added(run), "span_tokens",
-      (json_int_t)(vocabulary_size(run->vocabulary) - run->n_text), "anchors",
-      (json_int_t)run->options->n_anchor, "rows_dropped", (json_int_t)run->n_dropped, "not_used", notes);
+      (json_int_t)(vocabulary_size(run->vocabulary) - run->n_text), "anchors", (json_int_t)run->n_anchor,
+      "rows_dropped", (json_int_t)run->n_dropped, "rows",
+      run->options->rows == NULL ? json_null() : ss_utf8_json(run->options->rows), "not_used", notes);
   if (object == NULL)
     return ss_fail(error, SS_ERROR_MEMORY, "out of memory for the report");
   json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
@@ -211,19 +263,21 @@ static ss_status load(import_run *run, ss_device *device, ss_error *error) {
 }
 
 static ss_status run_all(import_run *run, ss_error *error) {
-  const span_policy policy = span_policy_default();
   const ss_device_options plain = {0};
   ss_device *device = NULL;
   SS_TRY(check_target(run->options, error));
+  SS_TRY(read_rows(run, error));
   SS_TRY(import_open(&run->import, run->options->from, error));
   SS_TRY(build_vocabulary(run, error));
   SS_TRY(ss_device_open(&device, "cpu", &plain, error));
   ss_status status = load(run, device, error);
+  if (status == SS_OK)
+    status = put_rows(run, error);
   json_t *config = config_json(run);
   if (status == SS_OK && config == NULL)
     status = ss_fail(error, SS_ERROR_MEMORY, "out of memory for a model's description");
   if (status == SS_OK)
-    status = model_file_write(run->options->out, run->model, run->vocabulary, ARM_DENSE, &policy, config,
+    status = model_file_write(run->options->out, run->model, run->vocabulary, run->arm, &run->policy, config,
                               error);
   json_decref(config);
   if (status == SS_OK && run->options->json)
@@ -239,7 +293,7 @@ static ss_status run_all(import_run *run, ss_error *error) {
 static ss_status check_options(const import_command *options, ss_error *error) {
   if (options->from == NULL || options->out == NULL)
     return ss_fail(error, SS_ERROR_USAGE, "--from and --out are needed");
-  if (options->n_anchor < 1 || options->n_anchor > 65536)
+  if (options->n_anchor != NOT_GIVEN && (options->n_anchor < 1 || options->n_anchor > 65536))
     return ss_fail(error, SS_ERROR_USAGE, "--anchors %" PRId64 ", expected 1..65536", options->n_anchor);
   if (options->n_positions < 0)
     return ss_fail(error, SS_ERROR_USAGE, "--positions %" PRId64 ", expected 1 or more",
@@ -250,7 +304,7 @@ static ss_status check_options(const import_command *options, ss_error *error) {
 }
 
 ss_status ss_command_import(int argc, char **argv, ss_error *error) {
-  import_command options = {.task = "cnndm", .n_anchor = 256, .deviation = IMPORT_DEFAULT_DEVIATION};
+  import_command options = {.n_anchor = NOT_GIVEN, .deviation = IMPORT_DEFAULT_DEVIATION};
   bool help = false;
   const ss_option table[] = {
       {"from", SS_OPTION_STRING, &options.from, "PATH",
@@ -258,6 +312,8 @@ ss_status ss_command_import(int argc, char **argv, ss_error *error) {
       {"out", SS_OPTION_STRING, &options.out, "FILE", "the model file to write"},
       {"tokenizer", SS_OPTION_STRING, &options.tokenizer, "PATH",
        "the model's tokenizer: a file or a folder; default: in --from, tokenizer.bin beside a .bin"},
+      {"rows", SS_OPTION_STRING, &options.rows, "FILE",
+       "learnt rows of the added tokens (selfspan export rows); task, anchors, arm and policy are theirs"},
       {"task", SS_OPTION_STRING, &options.task, "NAME", "the task whose marker the vocabulary has (cnndm)"},
       {"anchors", SS_OPTION_INT, &options.n_anchor, "N", "anchors of the vocabulary, as data.n_anchor (256)"},
       {"positions", SS_OPTION_INT, &options.n_positions, "N", "longest sequence; default: the model's own"},
@@ -274,18 +330,25 @@ ss_status ss_command_import(int argc, char **argv, ss_error *error) {
        "hear\n"
        "(generate --prompt). Span tokens are added to the vocabulary: <bos> and <eos> start as the model's "
        "own,\n"
-       "the others at the mean of its embeddings, with noise.",
+       "the others at the mean of its embeddings, with noise; or --rows has what they learnt.",
        "selfspan import --from PATH --out FILE [options]",
        table,
        NULL,
        "  selfspan import --from SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2.h5\n"
        "  selfspan import --from gpt2/ --out models/gpt2.h5 --positions 1024\n"
-       "  selfspan import --from stories260K.bin --tokenizer tok512.bin --out models/stories.h5\n"};
+       "  selfspan import --from stories260K.bin --tokenizer tok512.bin --out models/stories.h5\n"
+       "  selfspan import --from SmolLM2-135M-Instruct.Q4_1.gguf --rows "
+       "configs/cnndm/smollm2-summarize.safetensors "
+       "--out models/smollm2-summarize.h5\n"};
   SS_TRY(ss_cli_parse(&line, argc, argv, NULL, &help, error));
   if (help)
     return SS_OK;
   SS_TRY(check_options(&options, error));
-  import_run run = {.options = &options};
+  import_run run = {.options = &options,
+                    .task = options.task != NULL ? options.task : DEFAULT_TASK,
+                    .n_anchor = options.n_anchor != NOT_GIVEN ? options.n_anchor : DEFAULT_ANCHORS,
+                    .arm = ARM_DENSE,
+                    .policy = span_policy_default()};
   ss_status status = run_all(&run, error);
   import_close(run.import);
   if (run.vocabulary != NULL)
@@ -293,5 +356,6 @@ ss_status ss_command_import(int argc, char **argv, ss_error *error) {
   tokenizer_free(run.tokenizer);
   free(run.tokenizer_path);
   free(run.like);
+  new_rows_free(&run.rows);
   return status;
 }

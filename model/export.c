@@ -169,7 +169,8 @@ ss_status export_huggingface(gpt *model, const char *folder, const export_option
   if (status == SS_OK)
     status = list_entries(&write, error);
   if (status == SS_OK)
-    status = safetensors_write(weights, write.entries, write.n, options->dtype, fill_entry, &write, error);
+    status = safetensors_write(weights, write.entries, write.n, options->dtype, NULL, fill_entry, &write,
+                               error);
   if (status == SS_OK)
     status = write_config(&write, config, error);
   for (int64_t i = 0; i < write.n; ++i)

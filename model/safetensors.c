@@ -320,6 +320,11 @@ const safetensors_tensor *safetensors_find(const safetensors *file, const char *
              : bsearch(&key, file->tensors, (size_t)file->n_tensor, sizeof *file->tensors, compare_names);
 }
 
+const char *safetensors_find_text(const safetensors *file, const char *key) {
+  const json_t *texts = file->n_header == 0 ? NULL : json_object_get(file->headers[0], "__metadata__");
+  return json_string_value(json_object_get(texts, key));
+}
+
 bool safetensors_readable(const safetensors_tensor *tensor) {
   return find_dtype(tensor->dtype) - dtypes < N_READABLE;
 }

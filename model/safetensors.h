@@ -43,6 +43,10 @@ const safetensors_tensor *safetensors_tensor_at(const safetensors *file,
 const safetensors_tensor *safetensors_find(const safetensors *file,
                                            const char *name);  // NULL when there is none
 
+// The text under `key` in the metadata of the (first) file, NULL when there is none. It lives as long as the file is open, and
+// may hold anything but zeros.
+const char *safetensors_find_text(const safetensors *file, const char *key);
+
 // True for F32, F16 and BF16.
 bool safetensors_readable(const safetensors_tensor *tensor);
 // out[n_row, cols] = rows first..first+n_row-1 of an F32, F16 or BF16 tensor; another dtype is refused by name.
@@ -59,12 +63,18 @@ typedef struct {
   int64_t rows, cols;
 } safetensors_entry;
 
+// Metadata: texts by their keys.
+typedef struct {
+  const char *key, *value;
+} safetensors_text;
+
 // Computes tensor `index` into out[max(rows, 1) * cols].
 typedef ss_status (*safetensors_fill)(void *user, int64_t index, float *out, ss_error *error);
 
-// Writes `path` whole or not at all, tensors in the order given, BF16 rounded to nearest even. The header says
-// {"format": "pt"}, which transformers asks for.
+// Writes `path` whole or not at all, tensors in the order given, BF16 rounded to nearest even. `texts` (up to one whose key is
+// NULL) are the header's metadata; NULL: {"format": "pt"}, which transformers asks for.
 ss_status safetensors_write(const char *path, const safetensors_entry *entries, int64_t n,
-                            safetensors_dtype dtype, safetensors_fill fill, void *user, ss_error *error);
+                            safetensors_dtype dtype, const safetensors_text *texts, safetensors_fill fill,
+                            void *user, ss_error *error);
 
 #endif

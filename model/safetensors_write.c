@@ -13,8 +13,21 @@ static int64_t count_of(const safetensors_entry *entry) {
   return (entry->rows > 0 ? entry->rows : 1) * entry->cols;
 }
 
-static char *header_text(const safetensors_entry *entries, int64_t n, safetensors_dtype dtype) {
-  json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+static json_t *metadata_json(const safetensors_text *texts) {
+  static const safetensors_text usual[] = {{"format", "pt"}, {NULL, NULL}};
+  json_t *object = json_object();
+  bool whole = object != NULL;
+  for (const safetensors_text *text = texts != NULL ? texts : usual; text->key != NULL && whole; ++text)
+    whole = json_object_set_new(object, text->key, json_string(text->value)) == 0;
+  if (whole)
+    return object;
+  json_decref(object);
+  return NULL;
+}
+
+static char *header_text(const safetensors_entry *entries, int64_t n, safetensors_dtype dtype,
+                         const safetensors_text *texts) {
+  json_t *header = json_pack("{s:o}", "__metadata__", metadata_json(texts));
   int64_t at = 0, size = dtype == SAFETENSORS_F32 ? 4 : 2;
   bool whole = header != NULL;
   for (int64_t i = 0; i < n && whole; ++i) {
@@ -58,13 +71,14 @@ static bool write_values(FILE *file, const float *values, unsigned char *scratch
 }
 
 static ss_status write_all(FILE *file, const char *path, const safetensors_entry *entries, int64_t n,
-                           safetensors_dtype dtype, safetensors_fill fill, void *user, ss_error *error) {
+                           safetensors_dtype dtype, const safetensors_text *texts, safetensors_fill fill,
+                           void *user, ss_error *error) {
   int64_t most = 1;
   for (int64_t i = 0; i < n; ++i)
     most = count_of(&entries[i]) > most ? count_of(&entries[i]) : most;
   float *values = NULL;
   unsigned char *scratch = NULL;
-  char *text = header_text(entries, n, dtype);
+  char *text = header_text(entries, n, dtype, texts);
   ss_status status = text != NULL ? SS_OK : ss_fail(error, SS_ERROR_MEMORY, "out of memory for a header");
   if (status == SS_OK)
     status = ss_allocate(&values, most, sizeof *values, "a tensor", error);
@@ -86,13 +100,14 @@ static ss_status write_all(FILE *file, const char *path, const safetensors_entry
 }
 
 ss_status safetensors_write(const char *path, const safetensors_entry *entries, int64_t n,
-                            safetensors_dtype dtype, safetensors_fill fill, void *user, ss_error *error) {
+                            safetensors_dtype dtype, const safetensors_text *texts, safetensors_fill fill,
+                            void *user, ss_error *error) {
   char *temporary = NULL;
   SS_TRY(ss_temporary_path(path, &temporary, error));
   FILE *file = fopen(temporary, "wb");
   ss_status status = file != NULL ? SS_OK : ss_fail_errno(error, SS_ERROR_IO, "%s: cannot write", path);
   if (file != NULL) {
-    status = write_all(file, path, entries, n, dtype, fill, user, error);
+    status = write_all(file, path, entries, n, dtype, texts, fill, user, error);
     if (fclose(file) != 0 && status == SS_OK)
       status = ss_fail_errno(error, SS_ERROR_IO, "%s: cannot write", path);
     if (status == SS_OK)

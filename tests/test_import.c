@@ -122,7 +122,8 @@ static bytes llama_safetensors(const char *extra) {
     listing.which[listing.n++] = 1;
   }
   test_path(path, "import.safetensors");
-  assert_ok(safetensors_write(path, listing.entries, listing.n, SAFETENSORS_F32, fill, &listing, &error));
+  assert_ok(
+      safetensors_write(path, listing.entries, listing.n, SAFETENSORS_F32, NULL, fill, &listing, &error));
   return read_back(path);
 }
 
@@ -300,8 +301,8 @@ static void gpt2_turned_round(void **state) {
       entries[k].name = names[k];
     ss_error error = {0};
     ss_device *device = open_device();
-    assert_ok(safetensors_write(test_path(path, "gpt2.safetensors"), entries, n, SAFETENSORS_F32, fill_gpt2,
-                                entries, &error));
+    assert_ok(safetensors_write(test_path(path, "gpt2.safetensors"), entries, n, SAFETENSORS_F32, NULL,
+                                fill_gpt2, entries, &error));
     bytes file = read_back(path);
     model_import *import = open_memory("memory", gpt2_config, &file);
     assert_string_equal(import_get_about(import)->architecture, "GPT2LMHeadModel");

@@ -44,7 +44,7 @@ static void round_trip(void **state) {
   test_path(path, "round.safetensors");
   for (int dtype = SAFETENSORS_F32; dtype <= SAFETENSORS_BF16; ++dtype) {
     safetensors *file = NULL;
-    assert_ok(safetensors_write(path, entries, 2, (safetensors_dtype)dtype, fill, &add, &error));
+    assert_ok(safetensors_write(path, entries, 2, (safetensors_dtype)dtype, NULL, fill, &add, &error));
     assert_ok(safetensors_open(&file, path, &error));
     assert_int_equal(safetensors_n_tensor(file), 2);
     assert_string_equal(safetensors_tensor_at(file, 0)->name, "a.bias");
@@ -60,11 +60,11 @@ static void round_trip(void **state) {
     safetensors_close(file);
   }
   assert_int_equal(remove(path), 0);
-  assert_refused(safetensors_write(path, entries, 2, SAFETENSORS_F32, fill_half, NULL, &error),
+  assert_refused(safetensors_write(path, entries, 2, SAFETENSORS_F32, NULL, fill_half, NULL, &error),
                  SS_ERROR_NUMERIC, "no values");
   assert_false(ss_file_exists(path));
-  assert_refused(safetensors_write("/proc/x/y", entries, 2, SAFETENSORS_F32, fill, &add, &error), SS_ERROR_IO,
-                 "cannot write");
+  assert_refused(safetensors_write("/proc/x/y", entries, 2, SAFETENSORS_F32, NULL, fill, &add, &error),
+                 SS_ERROR_IO, "cannot write");
 }
 
 static void several_files(void **state) {
@@ -74,11 +74,11 @@ static void several_files(void **state) {
   char index[TEST_PATH], path[TEST_PATH];
   float add = 0, rows[3];
   safetensors *file = NULL;
-  assert_ok(
-      safetensors_write(test_path(path, "s1.safetensors"), first, 1, SAFETENSORS_F32, fill, &add, &error));
+  assert_ok(safetensors_write(test_path(path, "s1.safetensors"), first, 1, SAFETENSORS_F32, NULL, fill, &add,
+                              &error));
   add = 100;
-  assert_ok(
-      safetensors_write(test_path(path, "s2.safetensors"), second, 1, SAFETENSORS_F32, fill, &add, &error));
+  assert_ok(safetensors_write(test_path(path, "s2.safetensors"), second, 1, SAFETENSORS_F32, NULL, fill, &add,
+                              &error));
   test_write(
       index, "model.safetensors.index.json",
       "{\"metadata\": {}, \"weight_map\": {\"one\": \"s1.safetensors\", \"two\": \"s2.safetensors\"}}");
@@ -87,7 +87,7 @@ static void several_files(void **state) {
   assert_ok(safetensors_read_rows(file, safetensors_find(file, "two"), 0, 1, rows, &error));
   assert_near(rows[1], 101, 0);
   safetensors_close(file);
-  assert_ok(safetensors_write(path, first, 1, SAFETENSORS_F32, fill, &add, &error));
+  assert_ok(safetensors_write(path, first, 1, SAFETENSORS_F32, NULL, fill, &add, &error));
   assert_refused(safetensors_open(&file, index, &error), SS_ERROR_INPUT, "tensor one stands in two files");
   test_write(index, "bad.json", "{\"weight_map\": {\"one\": \"../s1.safetensors\"}}");
   assert_refused(safetensors_open(&file, index, &error), SS_ERROR_INPUT,

@@ -124,6 +124,15 @@ static ss_status check_vocabulary(const train_run *run, const checkpoint_meta *m
       size, text, run->config->data, vocabulary_size(run->vocabulary), vocabulary_n_text(run->vocabulary));
 }
 
+// What `selfspan import` noted of a base stays with every model that comes of it.
+static ss_status keep_import_notes(train_run *run, const checkpoint_meta *meta, ss_error *error) {
+  json_t *config = json_loads(meta->config, 0, NULL);
+  json_t *notes = json_object_get(config, "import");
+  int failed = notes != NULL && json_object_set(run->resolved, "import", notes) != 0;
+  json_decref(config);
+  return failed ? ss_fail(error, SS_ERROR_MEMORY, "out of memory for the configuration") : SS_OK;
+}
+
 static ss_status start_at_base(train_run *run, ss_error *error) {
   const char *path = run->config->base;
   if (!ss_file_exists(path))
@@ -134,6 +143,8 @@ static ss_status start_at_base(train_run *run, ss_error *error) {
     status = check_vocabulary(run, &meta, path, error);
   if (status == SS_OK)
     status = train_shape_fits(run, &meta.model, path, error);
+  if (status == SS_OK)
+    status = keep_import_notes(run, &meta, error);
   if (status == SS_OK)
     status = checkpoint_load_model(path, run->request->device, true, NULL, &run->model, NULL, error);
   checkpoint_meta_free(&meta);
@@ -193,6 +204,7 @@ static ss_status continue_from(train_run *run, const checkpoint_meta *meta, cons
                                ss_error *error) {
   SS_TRY(check_config(run, meta, path, error));
   SS_TRY(train_shape_fits(run, &meta->model, path, error));
+  SS_TRY(keep_import_notes(run, meta, error));
   SS_TRY(take_state(run, meta, path, error));
   SS_TRY(check_vocabulary(run, meta, path, error));
   SS_TRY(checkpoint_load_model(path, run->request->device, true, NULL, &run->model, NULL, error));
