@@ -15,8 +15,7 @@
 #include "infer/decoder.h"
 
 #define BLOCK_EXAMPLES 64
-#define WARMUP_EXAMPLES 32  // before the timed run, where a device chooses its kernels by time
-#define HOST_SLOTS 32       // on the CPU
+#define HOST_SLOTS 32  // on the CPU
 
 typedef struct {
   const decode_replay_options *options;
@@ -159,7 +158,8 @@ static ss_status measure_arm(decode_replay_run *run, arm arm, const bench_ceilin
   SS_TRY(decoder_create(&decoder, run->model, run->vocabulary, arm, &run->options->policy, &options,
                         run->longest, error));
   ss_status status = SS_OK;
-  int64_t few = run->n_example < WARMUP_EXAMPLES ? run->n_example : WARMUP_EXAMPLES;
+  // Before the timed run one round of all slots: a device loads its kernels and chooses among them by time.
+  int64_t few = run->n_example < run->batch ? run->n_example : run->batch;
   if (!run->device->synchronous)
     status = run_decoder(run, decoder, few, &warm, &wall, error);
   if (status == SS_OK)

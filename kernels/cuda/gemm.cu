@@ -107,6 +107,8 @@ static cublasLtEpilogue_t epilogue_of(const cuda_product *p) {
   case CUDA_GEMM_BIAS:
     return CUBLASLT_EPILOGUE_BIAS;
   case CUDA_GEMM_GELU:
+    if (!p->aux.data)
+      return p->bias.data ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
     return p->bias.data ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
   case CUDA_GEMM_GELU_SLOPE:
     return CUBLASLT_EPILOGUE_DGELU;

@@ -12,7 +12,8 @@ extern "C" {
 typedef enum {
   CUDA_GEMM_PLAIN,
   CUDA_GEMM_BIAS,  // + bias[1,N]
-  CUDA_GEMM_GELU,  // aux[M,N] = the product (+ bias[1,N] when bias.data != NULL), out = gelu(aux), tanh form
+  CUDA_GEMM_GELU,  // aux[M,N] = the product (+ bias[1,N] when bias.data != NULL), out = gelu(aux), tanh form; aux.data NULL:
+                   // aux is not kept
   CUDA_GEMM_GELU_SLOPE,    // out = the product * gelu'(aux[M,N])
   CUDA_GEMM_BIAS_GRADIENT  // also bias[1,M] (=): op(a) summed over K
 } cuda_gemm_epilogue;
@@ -72,7 +73,7 @@ static inline bool cuda_product_fits(const cuda_product *p) {
     epilogue = cuda_is_matrix(p->bias, 1, N, p->out.dtype);
   if (p->epilogue == CUDA_GEMM_BIAS_GRADIENT)
     epilogue = cuda_is_matrix(p->bias, 1, M, p->out.dtype);
-  if (p->epilogue == CUDA_GEMM_GELU || p->epilogue == CUDA_GEMM_GELU_SLOPE)
+  if (p->epilogue == CUDA_GEMM_GELU_SLOPE || (p->epilogue == CUDA_GEMM_GELU && p->aux.data))
     epilogue = epilogue && cuda_is_matrix(p->aux, M, N, p->out.dtype) && p->aux.data != p->out.data;
   return cuda_is_matrix(p->out, M, N, p->out.dtype) &&
          cuda_is_matrix(p->a, p->transpose_a ? K : M, p->transpose_a ? M : K, p->b.dtype) &&

@@ -164,6 +164,13 @@ static ss_status compose_linear(ss_device *device, ss_tensor out, ss_tensor x, s
   SS_TRY(normalize(device, &in, &pre.data, x, norm, pre_bytes));
   if (activation == SS_STEP_PLAIN)
     return cuda_linear_forward(device, out, in, weight, bias);
+  if (activation == SS_STEP_GELU && out.dtype == SS_BF16 && cuda_gemm_choices_of(device)->gelu_forward) {
+    cuda_product product = cuda_product_of(out, in, false, weight, true);
+    product.epilogue = CUDA_GEMM_GELU;
+    product.bias = bias;
+    if (cuda_gemm_offers(device, &product))
+      return cuda_gemm(device, &product);
+  }
   return cuda_linear_activation_forward(device,
                                         activation == SS_STEP_GELU ? SS_ACTIVATION_GELU
                                                                    : SS_ACTIVATION_SWIGLU,

@@ -38,7 +38,7 @@ extern "C" bool cuda_gemm_offers(ss_device *device, const cuda_product *p) {
   if (cuda_of(device)->gemm->choices.never_library || !cuda_product_fits(p))
     return false;
   if (p->epilogue == CUDA_GEMM_GELU || p->epilogue == CUDA_GEMM_GELU_SLOPE)
-    return p->out.dtype == SS_BF16 && p->aux.stride % 8 == 0;
+    return p->out.dtype == SS_BF16 && (!p->aux.data || p->aux.stride % 8 == 0);
   return p->epilogue == CUDA_GEMM_BIAS || p->a.dtype == SS_BF16;
 }
 
@@ -114,7 +114,8 @@ static void multiply(ss_device *device, const cuda_product *p) {
       if (has_bias)
         value += value_at(p->bias.data, i, p->bias.dtype);
       if (p->epilogue == CUDA_GEMM_GELU) {
-        store_at(p->aux.data, j * p->aux.stride + i, p->aux.dtype, value);
+        if (p->aux.data)
+          store_at(p->aux.data, j * p->aux.stride + i, p->aux.dtype, value);
         value = gelu(value);
       }
       if (p->epilogue == CUDA_GEMM_GELU_SLOPE)
