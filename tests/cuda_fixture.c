@@ -11,6 +11,13 @@ struct cuda_block {
   void *data;
 };
 
+// SELFSPAN_TEST=PATTERN (with * and ?) runs those tests of a program alone: sanitizers take minutes for one.
+__attribute__((constructor)) static void choose_tests(void) {
+  const char *pattern = getenv("SELFSPAN_TEST");
+  if (pattern != NULL)
+    cmocka_set_test_filter(pattern);
+}
+
 bool cuda_is_emulated(void) {
 #ifdef SS_EMULATE
   return true;

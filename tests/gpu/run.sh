@@ -193,34 +193,46 @@ part_engines() {
   done
 }
 
-# All programs under all tools at once: the GPU is shared, the checking is done by the host.
+# One test of one program under one tool.
+sanitize_one() { # TOOL PROGRAM TEST
+  local log own=0
+  log=$results/$1-$(basename "$2").$3.log
+  # initcheck does not see what cuBLAS writes through TMA: there, products are our own.
+  [ "$1" = initcheck ] && own=1
+  SELFSPAN_TEST=$3 SELFSPAN_SMALL=1 SELFSPAN_OWN_PRODUCTS=$own timeout "${SANITIZE_SECONDS:-540}" compute-sanitizer --tool "$1" \
+    --report-api-errors no --error-exitcode 9 "$2" >"$log" 2>&1
+  echo "exit status $?" >>"$log"
+}
+
+# Test by test, many at once: the GPU is shared, the checking is done by the host.
 part_sanitize() {
-  local tool program log own
-  for tool in ${SANITIZE_TOOLS:-memcheck racecheck initcheck}; do
-    for program in "$tests"/test_cuda_*; do
-      log=$results/$tool-$(basename "$program").log
-      {
-        # initcheck does not see what cuBLAS writes through TMA: there, products are our own.
-        own=0
-        [ "$tool" = initcheck ] && own=1
-        SELFSPAN_SMALL=1 SELFSPAN_OWN_PRODUCTS=$own timeout "${SANITIZE_SECONDS:-540}" compute-sanitizer --tool "$tool" --report-api-errors no \
-          --error-exitcode 9 "$program" >"$log" 2>&1
-        echo "exit status $?" >>"$log"
-      } &
+  local tool program name log clean
+  export -f sanitize_one
+  export results
+  for program in "$tests"/test_cuda_*; do
+    SELFSPAN_SMALL=1 "$program" 2>&1 | sed -n 's/^\[ RUN      \] //p' | while read -r name; do
+      for tool in ${SANITIZE_TOOLS:-memcheck racecheck initcheck}; do
+        echo "$tool $program $name"
+      done
     done
-  done
-  wait
+  done | xargs -P "${SANITIZE_JOBS:-$(nproc)}" -L 1 bash -c 'sanitize_one "$@"' sanitize
   note "sanitizers"
-  for log in "$results"/{memcheck,racecheck,initcheck}-test_cuda_*.log; do
-    [ -f "$log" ] || continue
-    if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && [ "$(tail -n 1 "$log")" = "exit status 0" ]; then
-      echo "clean  $(basename "$log" .log), $(grep -c '\[       OK \]' "$log") tests"
-    elif grep -q 'terminated before first instrumented API call' "$log" && ! grep -q FAILED "$log"; then
-      echo "none   $(basename "$log" .log): nothing in it runs on the GPU"
-    else
-      grep -E '=========|FAILED|ERROR' "$log" | head -n 6 | grep . || tail -n 3 "$log"
-      failure "$(basename "$log" .log)" "$log"
-    fi
+  for program in "$tests"/test_cuda_*; do
+    for tool in memcheck racecheck initcheck; do
+      clean=0
+      for log in "$results/$tool-$(basename "$program")".*.log; do
+        [ -f "$log" ] || continue
+        if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && [ "$(tail -n 1 "$log")" = "exit status 0" ]; then
+          clean=$((clean + 1))
+        elif grep -q 'terminated before first instrumented API call' "$log" && ! grep -q FAILED "$log"; then
+          echo "none   $(basename "$log" .log): nothing in it runs on the GPU"
+        else
+          grep -E '=========|FAILED|ERROR' "$log" | head -n 6 | grep . || tail -n 3 "$log"
+          failure "$(basename "$log" .log)" "$log"
+        fi
+      done
+      [ "$clean" = 0 ] || echo "clean  $tool $(basename "$program"), $clean tests"
+    done
   done
 }
 
