@@ -2,6 +2,26 @@
 
 #include "tests/helpers.h"
 
+int32_t span_fixture_random_token(const span_tracker *tracker, bool constrained, ss_random *random) {
+  const span_tokens *tokens = &tracker->tokens;
+  int32_t n_segment = tracker->layout.n_segment, own = span_own_anchor(tracker, n_segment - 1);
+  const int32_t special[] = {tokens->open,  tokens->open,   tokens->open, tokens->colon, tokens->colon,
+                             tokens->colon, tokens->answer, own,          own,           own};
+  for (int attempt = 0; attempt < 400; attempt++) {
+    double draw = ss_random_uniform(random);
+    int32_t token = draw < 0.30   ? (int32_t)ss_random_below(random, (uint64_t)tokens->open)
+                    : draw < 0.32 ? tokens->eos
+                    : draw < 0.80
+                        ? special[ss_random_below(random, n_segment > 0 ? 10 : 7)]
+                        : tokens->anchor_first + (int32_t)ss_random_below(random, (uint64_t)tokens->n_anchor);
+    if (!constrained)
+      return token;
+    if (span_token_allowed(tracker, token))
+      return span_corrected(tracker, token);
+  }
+  return tokens->eos;
+}
+
 int32_t span_fixture_cases(int32_t wanted) {
   return getenv("SELFSPAN_TEST_SANITIZED") != NULL ? wanted / 4 + 1 : wanted;
 }

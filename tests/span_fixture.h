@@ -47,6 +47,10 @@ void span_fixture_check_ranges(const span_view *view, const span_range *ranges, 
 // A random example over a byte vocabulary, well-formed: 1 to 5 contexts, up to 10 steps, with or without an answer.
 void span_fixture_random_example(example *out, ss_random *random);
 
+// A next token that leads somewhere more often than uniform draws would; with `constrained` one that is allowed. Text tokens
+// are those below <[>.
+int32_t span_fixture_random_token(const span_tracker *tracker, bool constrained, ss_random *random);
+
 // How many random cases: fewer under the sanitizers.
 int32_t span_fixture_cases(int32_t wanted);
 

@@ -187,26 +187,6 @@ static void start_slot(run *r, int32_t s) {
   slot->ever = true;
 }
 
-// A token that leads somewhere more often than uniform draws would, or, constrained, one that is allowed.
-static int32_t draw_token(run *r, host_slot *slot) {
-  const span_tracker *tracker = &slot->sequence.tracker;
-  const span_tokens *tokens = &tracker->tokens;
-  int32_t n_segment = tracker->layout.n_segment, own = span_own_anchor(tracker, n_segment - 1);
-  const int32_t special[] = {OPEN, OPEN, OPEN, COLON, COLON, COLON, ANSWER, own, own, own};
-  for (int attempt = 0; attempt < 400; ++attempt) {
-    double draw = ss_random_uniform(&r->f->random);
-    int32_t token = draw < 0.30   ? below(r, TEXT)
-                    : draw < 0.32 ? EOS
-                    : draw < 0.80 ? special[below(r, n_segment > 0 ? 10 : 7)]
-                                  : ANCHOR + below(r, tokens->n_anchor);
-    if (!slot->constrained)
-      return token;
-    if (span_token_allowed(tracker, token))
-      return span_corrected(tracker, token);
-  }
-  return EOS;
-}
-
 // --- comparing ---
 
 static void check_sequence(run *r, int32_t s) {
@@ -410,7 +390,9 @@ static void step(run *r) {
     bool is_listed = every;
     for (int32_t k = 0; k < n_listed; ++k)
       is_listed |= listed[k] == s;
-    r->chosen[s] = r->slots[s].ever ? draw_token(r, &r->slots[s]) : 1;
+    r->chosen[s] = r->slots[s].ever ? span_fixture_random_token(&r->slots[s].sequence.tracker,
+                                                                r->slots[s].constrained, &r->f->random)
+                                    : 1;
     r->log_probabilities[s] = -ss_random_uniform(&r->f->random);
     span_sequence *sequence = &r->slots[s].sequence;
     if (!is_listed || !sequence->active)
