@@ -170,6 +170,26 @@ static void other_configurations_are_refused(void **state) {
   train_fixture_close(&fixture);
 }
 
+// A run from before a key was there goes on where the key has its default, and there alone.
+static void earlier_configurations_continue(void **state) {
+  (void)state;
+  ss_error error = {0};
+  train_fixture fixture;
+  train_outcome outcome;
+  static const char *const later[] = {"train.span_tokens_rate", "train.generate_constrain", "span.lead",
+                                      NULL};
+  train_fixture_open(&fixture, "fewer_keys", STEPS, 1);
+  fixture.unknown = later;
+  train_fixture_finish(&fixture, &outcome);
+  fixture.unknown = NULL;
+  fixture.resume = true;
+  train_fixture_finish(&fixture, &outcome);
+  fixture.span.lead = 2;
+  assert_refused(train_fixture_run(&fixture, &outcome, &error), SS_ERROR_USAGE,
+                 "span.lead is 2 now, the run was started with 0");
+  train_fixture_close(&fixture);
+}
+
 static void other_data_is_refused(void **state) {
   (void)state;
   ss_error error = {0};
@@ -358,6 +378,7 @@ int main(void) {
       cmocka_unit_test(all_damaged_is_an_error),
       cmocka_unit_test(full_disk_keeps_older_checkpoints),
       cmocka_unit_test(other_configurations_are_refused),
+      cmocka_unit_test(earlier_configurations_continue),
       cmocka_unit_test(other_data_is_refused),
       cmocka_unit_test(constant_runs_may_be_prolonged),
       cmocka_unit_test(earlier_runs_are_refused),

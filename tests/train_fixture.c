@@ -119,6 +119,8 @@ ss_status train_fixture_run(train_fixture *fixture, train_outcome *outcome, ss_e
                            {NULL, NULL}};
   span_policy policy = span_keys_policy(&fixture->span);
   json_t *resolved = ss_config_json(groups);
+  for (const char *const *key = fixture->unknown; key != NULL && *key != NULL; key++)
+    assert_int_equal(json_object_del(resolved, *key), 0);
   train_request request = {.config = &fixture->config,
                            .model = &fixture->model,
                            .policy = &policy,

@@ -30,6 +30,7 @@ typedef struct {
   int64_t interrupt_at;   // the call that is itself interrupted
   const double *scores;   // by call; NULL: a function of the weights, so that a resumed run finds the same
   char notices[2048];     // all notices, a line each
+  const char *const *unknown;  // keys that the configuration does not have yet, NULL last; NULL: it has all
   bool resume, overwrite;
 } train_fixture;
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/span_keys.h"
 #include "train/run.h"
 
 static bool has_prefix(const char *text, const char *prefix) {
@@ -24,8 +25,8 @@ static ss_status refuse(const char *path, const char *key, const json_t *now, co
                  key, here, there);
 }
 
-ss_status train_config_continues(const train_run *run, const json_t *stored, const char *path,
-                                 ss_error *error) {
+static ss_status compare_configs(const train_run *run, const json_t *stored, const json_t *defaults,
+                                 const char *path, ss_error *error) {
   bool spans = run->config->arm == ARM_SPAN;
   const char *key;
   json_t *value;
@@ -33,10 +34,27 @@ ss_status train_config_continues(const train_run *run, const json_t *stored, con
     bool matters = has_prefix(key, "train.")  ? !train_key_may_change(run->config, key)
                    : has_prefix(key, "span.") ? spans
                                               : false;
-    if (matters && !json_equal(value, json_object_get(stored, key)))
-      return refuse(path, key, value, json_object_get(stored, key), error);
+    const json_t *then = json_object_get(stored, key);
+    // A run from before the key was there did what the default does.
+    then = then != NULL ? then : json_object_get(defaults, key);
+    if (matters && !json_equal(value, then))
+      return refuse(path, key, value, then, error);
   }
   return SS_OK;
+}
+
+ss_status train_config_continues(const train_run *run, const json_t *stored, const char *path,
+                                 ss_error *error) {
+  train_config train;
+  span_keys span;
+  ss_key_group groups[] = {{train_config_keys, &train}, {span_policy_keys, &span}, {NULL, NULL}};
+  SS_TRY(ss_config_defaults(groups, error));
+  json_t *defaults = ss_config_json(groups);
+  if (defaults == NULL)
+    return ss_fail(error, SS_ERROR_MEMORY, "out of memory for the configuration");
+  ss_status status = compare_configs(run, stored, defaults, path, error);
+  json_decref(defaults);
+  return status;
 }
 
 static json_t *shape_json(gpt_config *config) {
