@@ -9,7 +9,7 @@
 struct optimizer {
   gpt *model;
   float *first_moment, *second_moment;  // device, flat, like the parameters
-  ss_adamw_tensor *tensors;             // one per row of the parameter table
+  ss_adamw_tensor *tensors;             // the rows of the parameter table, in parts where their rates differ
   ss_adamw_tensor weights;              // all weights in the place of gradients, to find their norm
   int32_t n_tensor;
   int64_t capacity;   // of tensors
@@ -102,6 +102,8 @@ static ss_status split_at(optimizer *optimizer, int64_t at, ss_error *error) {
 }
 
 ss_status optimizer_set_rate(optimizer *optimizer, int64_t first, int64_t end, double rate, ss_error *error) {
+  if (rate == 1)
+    return SS_OK;  // a split would change the order in which the gradient's norm is added up
   SS_TRY(split_at(optimizer, first, error));
   SS_TRY(split_at(optimizer, end, error));
   int32_t n = 0;

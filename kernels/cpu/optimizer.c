@@ -52,7 +52,7 @@ ss_status cpu_adamw(ss_device *device, const ss_adamw_tensor *tensors, int32_t n
       return SS_OK;
     factor = adamw.clip > 0 && norm > adamw.clip ? adamw.clip / norm : 1;
   }
-  double correction1 = 1.0 - pow((double)adamw.beta1, (double)adamw.step);
+  double step_size = (double)adamw.learning_rate / (1.0 - pow((double)adamw.beta1, (double)adamw.step));
   double correction2 = 1.0 - pow((double)adamw.beta2, (double)adamw.step);
   cpu_adamw_constants common = {.beta1 = adamw.beta1,
                                 .beta2 = adamw.beta2,
@@ -65,9 +65,9 @@ ss_status cpu_adamw(ss_device *device, const ss_adamw_tensor *tensors, int32_t n
     int64_t first;
     int32_t t = find_block(tensors, block, &first);
     cpu_adamw_constants constants = common;
-    double rate = (double)adamw.learning_rate * (double)tensors[t].rate;
-    constants.step_size = (float)(rate / correction1);
-    constants.decay = (float)(1.0 - rate * (double)tensors[t].weight_decay);
+    double rate = (double)tensors[t].rate;
+    constants.step_size = (float)(step_size * rate);
+    constants.decay = (float)(1.0 - (double)adamw.learning_rate * rate * (double)tensors[t].weight_decay);
     cpu->simd->adamw(tensors[t].weight + first, tensors[t].gradient + first, tensors[t].first_moment + first,
                      tensors[t].second_moment + first, cpu_minimum(BLOCK, tensors[t].count - first),
                      &constants);

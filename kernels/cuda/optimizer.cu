@@ -179,15 +179,16 @@ ss_status cuda_gradient_norm(ss_device *device, const ss_adamw_tensor *tensors, 
 // --- AdamW ---
 
 typedef struct {
-  float step_size;  // learning rate / (1 - beta1^step), for tensors of rate 1
   float beta2, rest1, rest2, epsilon;
   float reciprocal_root_correction2;
   double learning_rate, gradient_scale, clip;
+  double step_size;  // learning rate / (1 - beta1^step)
   const double *norm;
 } adamw_constants;
 
+// Of one tensor.
 typedef struct {
-  float gradient_scale, decay;
+  float gradient_scale, step_size, decay;
 } adamw_scales;
 
 // In the order of torch.optim.AdamW, and with the roundings of the CPU's.
@@ -199,7 +200,7 @@ static __device__ __forceinline__ void update(float *weight, float gradient, flo
   *first = m;
   *second = v;
   float denominator = fmaf(sqrtf(v), constants.reciprocal_root_correction2, constants.epsilon);
-  *weight = fmaf(-constants.step_size, m / denominator, *weight * scales.decay);
+  *weight = fmaf(-scales.step_size, m / denominator, *weight * scales.decay);
 }
 
 static __device__ __forceinline__ void update4(float4 *weight, float4 gradient, float4 *first, float4 *second,
@@ -226,9 +227,9 @@ static __global__ void __launch_bounds__(THREADS)
   int32_t count = left < CHUNK ? (int32_t)left : CHUNK;
   adamw_scales scales;
   scales.gradient_scale = (float)(constants.gradient_scale * factor);
-  scales.decay = (float)(1.0 - constants.learning_rate * (double)row->tensor.rate *
-                                   (double)row->tensor.weight_decay);
-  constants.step_size *= row->tensor.rate;
+  double rate = (double)row->tensor.rate;
+  scales.step_size = (float)(constants.step_size * rate);
+  scales.decay = (float)(1.0 - constants.learning_rate * rate * (double)row->tensor.weight_decay);
   float *weight = row->tensor.weight + first, *m = row->tensor.first_moment + first;
   float *v = row->tensor.second_moment + first;
   const float *gradient = row->tensor.gradient + first;
@@ -283,7 +284,7 @@ ss_status cuda_adamw(ss_device *device, const ss_adamw_tensor *tensors, int32_t 
   double correction1 = 1.0 - pow((double)adamw.beta1, (double)adamw.step);
   double correction2 = 1.0 - pow((double)adamw.beta2, (double)adamw.step);
   adamw_constants constants;
-  constants.step_size = (float)((double)adamw.learning_rate / correction1);
+  constants.step_size = (double)adamw.learning_rate / correction1;
   constants.beta2 = adamw.beta2;
   constants.rest1 = 1.0f - adamw.beta1;
   constants.rest2 = 1.0f - adamw.beta2;
