@@ -519,12 +519,13 @@ SPAN_FUNCTION span_view span_tracker_visible(const span_tracker *tracker, span_r
 
 // Whether `token` may come next in a well-formed generated sequence: `--constrain` forbids the others. Only
 // headers and segment starts are constrained, and `<eos>`/`<:>`/`<=>` inside a step's body; body text is free.
-// The end may not come before something is generated. A step's closing anchor is not judged here: span_corrected gives it
-// its own id.
+// The end may not come where nothing but context lies before it. A step's closing anchor is not judged here:
+// span_corrected gives it its own id.
 SPAN_FUNCTION int32_t span_token_allowed(const span_tracker *tracker, int32_t token) {
   const span_layout *layout = &tracker->layout;
   const span_tokens *tokens = &tracker->tokens;
-  int32_t before = layout->n_segment - 1 - (tracker->state != SPAN_STATE_BETWEEN);  // the segment before
+  // The last closed segment.
+  int32_t before = layout->n_segment - 1 - (tracker->state != SPAN_STATE_BETWEEN);
   int32_t nothing_yet = before < 0 || layout->segments[before].kind == SPAN_CONTEXT;
   if (!tracker->headers)
     return token != tokens->open && token != tokens->colon && token != tokens->answer &&

@@ -216,6 +216,29 @@ static void keys_become_the_policy(void **state) {
                  "span.max_header");
 }
 
+// The policy in a model file: as it was written, and in files from before a key was there the key's default.
+static void policies_come_back(void **state) {
+  (void)state;
+  ss_error error = {0};
+  span_policy policy = {SPAN_MASK_SPAN, SPAN_CHOOSE_OPEN, 1, SPAN_CONTEXT_LOCAL, 0, 9, 3, 2}, read;
+  arm arm = ARM_DENSE;
+  char *text = NULL;
+  assert_ok(span_policy_text(ARM_SPAN, &policy, &text, &error));
+  assert_ok(span_policy_parse(text, "test", &arm, &read, &error));
+  assert_int_equal(arm, ARM_SPAN);
+  assert_memory_equal(&read, &policy, sizeof read);
+  free(text);
+  assert_ok(span_policy_parse("{\"arm\": \"annotated\", \"span.choose\": \"open\", \"span.pin\": \"all\", "
+                              "\"span.context\": \"local\", \"span.body_sees_header\": false, "
+                              "\"span.max_header\": 9}",
+                              "test", &arm, &read, &error));
+  policy.lead = policy.recent = 0;
+  assert_int_equal(arm, ARM_ANNOTATED);
+  assert_memory_equal(&read, &policy, sizeof read);
+  assert_refused(span_policy_parse("{\"arm\": \"span\", \"span.lead\": -1}", "test", &arm, &read, &error),
+                 SS_ERROR_USAGE, "span.lead");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(visibility_equals_the_definition),
@@ -224,6 +247,7 @@ int main(void) {
       cmocka_unit_test(controls_read_equally_many_rows),
       cmocka_unit_test(random_control_is_uniform),
       cmocka_unit_test(keys_become_the_policy),
+      cmocka_unit_test(policies_come_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
