@@ -236,11 +236,13 @@ static ss_status run_steps(decode_bench_options *options, const device_options *
   return status;
 }
 
-// Whether a key is set on the command line.
+// Whether a key that begins so is set on the command line.
 static bool is_set(int argc, char **argv, const char *key) {
-  for (int k = 1; k < argc; ++k)
-    if (strstr(argv[k], key) != NULL)
+  for (int k = 1; k < argc; ++k) {
+    const char *text = strncmp(argv[k], "--set=", 6) == 0 ? argv[k] + 6 : argv[k];
+    if (strncmp(text, key, strlen(key)) == 0)
       return true;
+  }
   return false;
 }
 
