@@ -46,6 +46,8 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
   if (status == SS_OK && options->against != NULL && task->n_metric == 0)
     status = ss_fail(error, SS_ERROR_USAGE, "--against: task %s has no metrics to compare", task->name);
   if (status == SS_OK)
+    status = eval_check_against(options, error);
+  if (status == SS_OK)
     status = device_options_open(&device, &options->device, error);
   size_t said = status == SS_OK && !options->quiet && options->models.count > 0 ? device_say(device) : 0;
   if (status == SS_OK && options->out != NULL)

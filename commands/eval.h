@@ -60,6 +60,10 @@ typedef ss_status (*eval_subject)(void *user, const eval_request *request, eval_
 ss_status eval_all_models(const eval_options *options, ss_device *device, const eval_task *task,
                           eval_subject subject, void *user, eval_report *report, ss_error *error);
 
+// SS_ERROR_USAGE when --against names an arm that the evaluation will not have. Reads what the models' files say about
+// themselves, no weights.
+ss_status eval_check_against(const eval_options *options, ss_error *error);
+
 // Scores the extracts of the options, a result each.
 ss_status eval_all_baselines(const eval_options *options, const eval_task *task, store *data,
                              eval_report *report, ss_error *error);

@@ -6,8 +6,10 @@
 #include "commands/decode_floor.h"
 #include "commands/eval.h"
 #include "common/memory.h"
+#include "data/span_keys.h"
 #include "eval/items.h"
 #include "eval/results.h"
+#include "model/checkpoint.h"
 #include "train/model_file.h"
 
 #define N_CONTROL 4
@@ -34,8 +36,8 @@ static ss_status parse_controls(const char *text, bool wanted[N_CONTROL], ss_err
   return SS_OK;
 }
 
-static ss_status choose_arm(const char *name, const model_file *file, arm *out, ss_error *error) {
-  *out = file->arm;
+static ss_status choose_arm(const char *name, arm trained, arm *out, ss_error *error) {
+  *out = trained;
   if (strcmp(name, "auto") == 0)
     return SS_OK;
   for (int k = 0; k < N_ARM; k++)
@@ -100,6 +102,11 @@ static ss_status choose_label(const eval_options *options, const eval_report *re
   return SS_OK;
 }
 
+// "LABEL/oracle" in `out`, which has a label's size.
+static void control_label(const char *label, int control, char *out, size_t size) {
+  snprintf(out, size, "%.*s/%s", (int)(size - 9), label, control_names[control]);
+}
+
 // A label for a file that is not among the models is a misspelling.
 static ss_status check_labels(const eval_options *options, ss_error *error) {
   for (int k = 0; k < options->labels.count; k++) {
@@ -112,6 +119,64 @@ static ss_status check_labels(const eval_options *options, ss_error *error) {
                      options->labels.items[k]);
   }
   return SS_OK;
+}
+
+// --- the arms to come ---
+
+static ss_status plan_arm(eval_report *plan, const char *label, ss_error *error) {
+  eval_result *result;
+  json_t *extra;
+  SS_TRY(eval_report_add(plan, &result, &extra, error));
+  snprintf(result->label, sizeof result->label, "%s", label);
+  return SS_OK;
+}
+
+static ss_status plan_model(const eval_options *options, const char *path, const bool wanted[N_CONTROL],
+                            eval_report *plan, ss_error *error) {
+  char label[sizeof plan->results->label], name[sizeof label];
+  checkpoint_meta meta;
+  span_policy policy;
+  arm arm;
+  SS_TRY(checkpoint_read_meta(path, &meta, error));
+  ss_status status = span_policy_parse(meta.policy, path, &arm, &policy, error);
+  checkpoint_meta_free(&meta);
+  SS_TRY(status);
+  SS_TRY(choose_arm(options->arm, arm, &arm, error));
+  SS_TRY(choose_label(options, plan, path, arm, label, sizeof label, error));
+  SS_TRY(plan_arm(plan, label, error));
+  for (int k = 0; k < N_CONTROL && arm == ARM_SPAN; k++) {
+    control_label(label, k, name, sizeof name);
+    if (wanted[k])
+      SS_TRY(plan_arm(plan, name, error));
+  }
+  return SS_OK;
+}
+
+static ss_status plan_all(const eval_options *options, eval_report *plan, ss_error *error) {
+  bool wanted[N_CONTROL] = {false};
+  SS_TRY(parse_controls(options->controls, wanted, error));
+  SS_TRY(check_labels(options, error));
+  for (const char *name = options->baselines; name != NULL;) {
+    char label[sizeof plan->results->label];
+    snprintf(label, sizeof label, "%.*s", (int)strcspn(name, ","), name);
+    SS_TRY(plan_arm(plan, label, error));
+    name = strchr(name, ',');
+    name += name != NULL;
+  }
+  for (int m = 0; m < options->models.count; m++)
+    SS_TRY(plan_model(options, options->models.items[m], wanted, plan, error));
+  return SS_OK;
+}
+
+ss_status eval_check_against(const eval_options *options, ss_error *error) {
+  eval_report plan = {0};
+  if (options->against == NULL)
+    return SS_OK;
+  ss_status status = plan_all(options, &plan, error);
+  if (status == SS_OK && !label_taken(&plan, options->against))
+    status = ss_fail(error, SS_ERROR_USAGE, "--against: no arm is called \"%s\"", options->against);
+  eval_report_free(&plan);
+  return status;
 }
 
 // --- one arm, one control ---
@@ -181,14 +246,14 @@ static ss_status run_model(const model_run *run, const model_file *file, const c
   char label[sizeof run->report->results->label], name[sizeof label];
   arm arm;
   span_policy policy;
-  SS_TRY(choose_arm(run->options->arm, file, &arm, error));
+  SS_TRY(choose_arm(run->options->arm, file->arm, &arm, error));
   SS_TRY(choose_policy(run->options, file, arm, &policy, error));
   SS_TRY(choose_label(run->options, run->report, path, arm, label, sizeof label, error));
   SS_TRY(run_once(run, file, arm, &policy, label, DECODE_SELF, error));
   for (int k = 0; k < N_CONTROL && arm == ARM_SPAN; k++) {
     if (!wanted[k])
       continue;
-    snprintf(name, sizeof name, "%.*s/%s", (int)(sizeof label - 9), label, control_names[k]);
+    control_label(label, k, name, sizeof name);
     SS_TRY(run_once(run, file, arm, &policy, name, control_values[k], error));
   }
   return SS_OK;

@@ -94,10 +94,7 @@ ss_status eval_report_finish(eval_report *report, const json_t *head, const char
                              ss_error *error) {
   if (report->notes == NULL)
     report->notes = json_array();
-  // What was decoded is reported even where it cannot be compared as asked.
-  ss_status measured = eval_measure(report->results, (int)report->count, report->against, error);
-  if (measured != SS_OK && measured != SS_ERROR_USAGE)
-    return measured;
+  SS_TRY(eval_measure(report->results, (int)report->count, report->against, error));
   json_t *sentences = eval_explain(report->results, (int)report->count);
   json_array_extend(report->notes, sentences);
   json_decref(sentences);
@@ -112,5 +109,5 @@ ss_status eval_report_finish(eval_report *report, const json_t *head, const char
     status = print_text(report, error);
   }
   json_decref(summary);
-  return status == SS_OK ? measured : status;
+  return status;
 }

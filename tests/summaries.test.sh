@@ -76,8 +76,12 @@ refused no-model 2 "--model is missing" "$selfspan" eval --data data/test.h5
 refused baseline 2 "expected of task cnndm: lead3, oracle" "$selfspan" eval --data data/test.h5 --baselines lead
 refused twice 2 "named twice" "$selfspan" eval --data data/test.h5 --baselines lead3,lead3
 refused against 2 'no arm is called "dense"' "$selfspan" eval --data data/test.h5 --baselines lead3 --against dense --out kept
-grep -q '"rouge1"' kept/summary.json && ! grep -q '"against"' kept/summary.json && grep -q '^lead3 ' out && ok against-loses-nothing ||
-  not_ok against-loses-nothing
+refused against-model 2 'no arm is called "sparse"' "$selfspan" eval --data data/test.h5 --model dense/model.h5 --model span/model.h5 --baselines lead3 \
+  --controls oracle --against sparse --out kept
+[ ! -e kept ] && ! grep -q examples err && ok against-before-decoding || not_ok against-before-decoding
+check against-control "$selfspan" eval --data data/test.h5 --model dense/model.h5 --model span/model.h5 --label mine=span/model.h5 --controls recency \
+  --against mine/recency --set decode.max_tokens=3 --items 2
+grep -q '^less mine/recency, item by item' out && ok against-control-content || not_ok against-control-content
 refused against-no-metrics 2 "task arithmetic has no metrics" "$selfspan" eval --data sums/train.h5 --model sums-span/model.h5 --against span
 refused samples 2 "--samples needs --out" "$selfspan" eval --data data/test.h5 --baselines lead3 --samples 2
 refused patience 2 "train.generate_examples" "$selfspan" train --config news.yaml --set train.best_metric=score \
