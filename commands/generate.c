@@ -15,21 +15,29 @@
 // --- prompts ---
 
 static ss_status add_expression(generate_run *run, const char *text, ss_error *error) {
-  arithmetic_expression *expression = NULL;
   generate_prompt *prompt;
   SS_TRY(generate_prompt_add(run, &prompt, error));
-  SS_TRY(arithmetic_expression_create(&expression, error));
-  char id[32];
-  snprintf(id, sizeof id, "expression-%lld", (long long)run->n_prompt);
+  SS_TRY(arithmetic_expression_create(&prompt->expression, error));
+  return arithmetic_parse(prompt->expression, text, (int64_t)strlen(text), "--expression", error);
+}
+
+// Expressions become prompts with their steps. The model is open: a value costs much more than finding that it has too few
+// anchors for the steps.
+static ss_status work_out(const generate_run *run, ss_error *error) {
   const arithmetic_config *config = &run->options->arithmetic;
-  ss_status status = arithmetic_parse(expression, text, (int64_t)strlen(text), "--expression", error);
-  if (status == SS_OK)
-    status = arithmetic_evaluate(expression, (int32_t)config->division_decimals, "--expression", error);
-  if (status == SS_OK)
-    status = arithmetic_build(expression, (int32_t)config->piece_tokens, id, &prompt->content, error);
-  prompt->has_gold = true;
-  arithmetic_expression_free(expression);
-  return status;
+  int32_t n_anchor = vocabulary_span_tokens(run->file->vocabulary)->n_anchor;
+  for (int64_t k = 0; k < run->n_prompt; k++) {
+    generate_prompt *prompt = &run->prompts[k];
+    char id[32];
+    if (prompt->expression == NULL)
+      continue;
+    snprintf(id, sizeof id, "expression-%lld", (long long)k + 1);
+    SS_TRY(arithmetic_fits(prompt->expression, n_anchor, id, error));
+    SS_TRY(arithmetic_evaluate(prompt->expression, (int32_t)config->division_decimals, id, error));
+    SS_TRY(arithmetic_build(prompt->expression, (int32_t)config->piece_tokens, id, &prompt->content, error));
+    prompt->has_gold = true;
+  }
+  return SS_OK;
 }
 
 // Every line that is not empty becomes a context segment of one prompt.
@@ -138,6 +146,8 @@ static ss_status run_model(generate_run *run, ss_device *device, ss_error *error
   span_policy policy = span_keys_policy(&keys);
   file.policy = arm_policy(file.arm, &policy);
   if (status == SS_OK)
+    status = work_out(run, error);
+  if (status == SS_OK)
     status = generate_add_texts(run, error);
   if (status == SS_OK)
     status = decoder_create(&decoder, file.model, file.vocabulary, file.arm, &file.policy, &decode,
@@ -173,6 +183,7 @@ static ss_status run_all(const generate_options *options, ss_error *error) {
   }
   json_decref(run.list);
   for (int64_t k = 0; k < run.n_prompt; k++) {
+    arithmetic_expression_free(run.prompts[k].expression);
     example_free(&run.prompts[k].content);
     rendering_free(&run.prompts[k].rendered);
   }

@@ -27,6 +27,7 @@ typedef struct {
 } generate_options;
 
 typedef struct {
+  arithmetic_expression *expression;  // of --expression, parsed; else NULL
   example content;
   bool has_gold;        // content has the right answer too
   const char *article;  // the file of an article; NULL: another prompt

@@ -86,6 +86,10 @@ refused option 2 "--model" "$selfspan" eval --modle span/model.h5
 refused key 2 "decode." "$selfspan" eval --model span/model.h5 --data data/test.h5 --set decode.temprature=1
 refused expression 3 "column 3" "$selfspan" generate --model span/model.h5 --expression '1+a'
 refused division 3 "division by zero" "$selfspan" generate --model span/model.h5 --expression '1/(2-2)'
+# Counted before it is worked out: the product takes seconds and a gigabyte.
+product=$(printf '9876543210987654321*%.0s' $(seq 5000))9
+refused expression-anchors 6 "expression-2: 5000 operators, but the vocabulary has 32 anchors" "$selfspan" generate --model span/model.h5 \
+  --expression '1+2' --expression "$product"
 refused no-prompt 2 "no prompt" "$selfspan" generate --model span/model.h5
 dd if=span/model.h5 of=cut.h5 bs=1000 count=3 2>/dev/null
 cp span/model.h5.xxh128 cut.h5.xxh128
