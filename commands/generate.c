@@ -43,10 +43,9 @@ static ss_status work_out(const generate_run *run, ss_error *error) {
 // Every line that is not empty becomes a context segment of one prompt.
 static ss_status add_prompt_file(generate_run *run, const char *path, ss_error *error) {
   char *text = NULL;
-  size_t size = 0;
   generate_prompt *prompt;
   SS_TRY(generate_prompt_add(run, &prompt, error));
-  SS_TRY(ss_read_file(path, &text, &size, error));
+  SS_TRY(ss_read_text(path, &text, error));
   example_reset(&prompt->content, path);
   ss_status status = SS_OK;
   for (const char *line = text; *line != '\0' && status == SS_OK;) {
@@ -64,8 +63,7 @@ static ss_status add_prompt_file(generate_run *run, const char *path, ss_error *
 // One prompt a line: the context segments of the jsonl task's rows; steps and answers, when there, are gold.
 static ss_status add_jsonl(generate_run *run, const char *path, ss_error *error) {
   char *text = NULL, where[512];
-  size_t size = 0;
-  SS_TRY(ss_read_file(path, &text, &size, error));
+  SS_TRY(ss_read_text(path, &text, error));
   ss_status status = SS_OK;
   int64_t number = 0;
   for (const char *line = text; *line != '\0' && status == SS_OK;) {

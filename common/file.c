@@ -141,6 +141,19 @@ ss_status ss_read_file(const char *path, char **out, size_t *size, ss_error *err
   return SS_OK;
 }
 
+ss_status ss_read_text(const char *path, char **out, ss_error *error) {
+  size_t size = 0;
+  int64_t line = 1;
+  SS_TRY(ss_read_file(path, out, &size, error));
+  if (strlen(*out) == size)
+    return SS_OK;
+  for (const char *at = *out; *at != '\0'; at++)
+    line += *at == '\n';
+  free(*out);
+  *out = NULL;
+  return ss_fail(error, SS_ERROR_INPUT, "%s:%lld: a zero byte, expected text", path, (long long)line);
+}
+
 static ss_status make_directory(const char *path, ss_error *error) {
   struct stat info;
   if (mkdir(path, 0777) == 0)

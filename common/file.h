@@ -21,6 +21,8 @@ ss_status ss_write_file(const char *path, const void *data, size_t size, ss_erro
 
 // *out = the file's bytes plus a terminating zero (malloc'ed); *size excludes the zero.
 ss_status ss_read_file(const char *path, char **out, size_t *size, ss_error *error);
+// The same for who reads up to the terminating zero: a zero byte in the file is SS_ERROR_INPUT with its line.
+ss_status ss_read_text(const char *path, char **out, ss_error *error);
 
 // Creates a folder and its parents.
 ss_status ss_make_directories(const char *path, ss_error *error);

@@ -40,11 +40,7 @@ ss_status expression_list_open(expression_list **out, const char *path, const ar
   list->max_header = max_header;
   list->n_positions = n_positions;
   list->skipped = json_array();
-  size_t size = 0;
-  ss_status status = ss_read_file(path, &list->text, &size, error);
-  if (status == SS_OK && strlen(list->text) != size)
-    status = ss_fail(error, SS_ERROR_INPUT, "%s: not a text file (a zero byte at %zu)", path,
-                     strlen(list->text));
+  ss_status status = ss_read_text(path, &list->text, error);
   if (status == SS_OK)
     status = arithmetic_expression_create(&list->expression, error);
   if (status != SS_OK) {

@@ -105,7 +105,11 @@ static ss_status read_json(rouge_rows *rows, const char *text, size_t n, const c
     status = ss_fail(error, SS_ERROR_INPUT, "%s:%lld: expected a string%s, or an object with it in \"%s\"",
                      rows->path, (long long)rows->count, many ? " or an array of at least one" : "", field);
   }
-  const char *id = json_string_value(json_object_get(line, "id"));
+  const json_t *id_value = json_object_get(line, "id");
+  const char *id = json_string_value(id_value);
+  if (status == SS_OK && id != NULL && strlen(id) != json_string_length(id_value))
+    status = ss_fail(error, SS_ERROR_INPUT, "%s:%lld: \"id\" has a zero character", rows->path,
+                     (long long)rows->count);
   if (status == SS_OK && id != NULL)
     status = ss_format(&rows->ids[rows->count - 1], error, "%s", id);
   json_decref(line);

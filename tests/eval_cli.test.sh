@@ -90,6 +90,10 @@ refused division 3 "division by zero" "$selfspan" generate --model span/model.h5
 product=$(printf '9876543210987654321*%.0s' $(seq 5000))9
 refused expression-anchors 6 "expression-2: 5000 operators, but the vocabulary has 32 anchors" "$selfspan" generate --model span/model.h5 \
   --expression '1+2' --expression "$product"
+printf 'one\nt\0wo\n' >zero.txt
+refused prompt-file-zero 3 "zero.txt:2: a zero byte" "$selfspan" generate --model span/model.h5 --prompt-file zero.txt
+printf '{}\n\0{}\n' >zero.jsonl
+refused jsonl-zero 3 "zero.jsonl:2: a zero byte" "$selfspan" generate --model span/model.h5 --jsonl zero.jsonl
 refused no-prompt 2 "no prompt" "$selfspan" generate --model span/model.h5
 dd if=span/model.h5 of=cut.h5 bs=1000 count=3 2>/dev/null
 cp span/model.h5.xxh128 cut.h5.xxh128

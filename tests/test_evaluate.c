@@ -274,6 +274,8 @@ static void predictions_are_matched_by_id(void **state) {
   check_predictions(f, "{\"id\":\"e0\",\"references\":[0, 1]}\n", "\"references\" must be");
   check_predictions(f, "{\"id\":\"e0\",\"references\":{\"0\":[1]}}\n", "\"references\" must be");
   check_predictions(f, "{\"id\":\"e0\"\n", ":1: not JSON");
+  check_predictions(f, "{\"id\":\"e1\"}\n{\"id\":\"e0\",\"answer\":\"1\\u0000\"}\n", ":2: not JSON");
+  check_predictions(f, "{\"id\":\"e0\",\"steps\":[\"1\\u0000\"]}\n", "near '\"1\\u0000\"'");
 }
 
 // --- lists of expressions ---

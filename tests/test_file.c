@@ -18,6 +18,13 @@ static void file_round_trip(void **state) {
   assert_int_equal(size, 3);
   assert_memory_equal(text, "x\0y", 4);
   free(text);
+  assert_ok(ss_write_file(path, "x\n\ny\0\nz", 7, &error));
+  assert_refused(ss_read_text(path, &text, &error), SS_ERROR_INPUT, "file:3: a zero byte");
+  assert_null(text);
+  assert_ok(ss_write_file(path, "x\ny", 3, &error));
+  assert_ok(ss_read_text(path, &text, &error));
+  assert_string_equal(text, "x\ny");
+  free(text);
   assert_refused(ss_read_file("/nonexistent", &text, &size, &error), SS_ERROR_IO,
                  "/nonexistent: cannot open");
   assert_refused(ss_read_file(folder, &text, &size, &error), SS_ERROR_IO, "cannot");

@@ -60,6 +60,13 @@ static void broken_rows_are_named(void **state) {
   (void)state;
   refuse("{\"id\":", "rows: line 1: no JSON");
   refuse("[]", "expected a JSON object");
+  // Texts go on as zero-terminated strings.
+  refuse("{\"id\":\"a\",\"split\":\"train\",\"segments\":[{\"kind\":\"context\",\"text\":\"x\\u0000y\"}]}",
+         "rows: line 1: no JSON");
+  refuse("{\"id\":\"a\",\"split\":\"train\",\"answers\":[\"x\\u0000y\"]," SEGMENTS "}",
+         "near '\"x\\u0000y\"'");
+  refuse("{\"id\":\"a\",\"split\":\"train\",\"meta\":{\"x\":\"\\u0000\"}," SEGMENTS "}",
+         "rows: line 1: no JSON");
   refuse("{\"split\":\"train\"," SEGMENTS "}", "field \"id\" is missing");
   refuse("{\"id\":3,\"split\":\"train\"," SEGMENTS "}", "field \"id\", expected a string");
   refuse("{\"id\":\"\",\"split\":\"train\"," SEGMENTS "}", "an id of 0 bytes");

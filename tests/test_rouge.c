@@ -404,6 +404,8 @@ static void files_are_refused(void **state) {
   refuse_file("bad.jsonl", "\"\xC3\"\n\"a\"\n", "bad.jsonl:1: not JSON");
   refuse_file("bad.jsonl", "{\"reference\": \"a\", \"id\": \"1\"}\n{\"reference\": \"b\", \"id\": \"3\"}\n",
               "bad.jsonl:2: id \"3\", expected \"2\"");
+  refuse_file("bad.jsonl", "{\"reference\": \"a\", \"id\": \"1\\u0000x\"}\n\"b\"\n",
+              "bad.jsonl:1: \"id\" has a zero character");
   ss_error error = {0};
   rouge_corpus corpus;
   rouge_file_options options = {"prediction", "reference", NULL};
