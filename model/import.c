@@ -22,23 +22,32 @@ ss_status import_note_add(model_import *import, const char *name, const char *re
 
 // --- folders -----------------------------------------------------------------------------------------------
 
-static ss_status read_config_text(model_import *import, const char *text, size_t n, const char *where,
-                                  ss_error *error) {
+static ss_status parse_object(json_t **out, const char *text, size_t n, const char *where, ss_error *error) {
   json_error_t reason;
-  json_t *config = json_loadb(text, n, JSON_REJECT_DUPLICATES, &reason);
-  ss_status status = json_is_object(config) ? import_read_config(import, config, where, error)
-                                            : ss_fail(error, SS_ERROR_INPUT, "%s:%d: expected a JSON object",
-                                                      where, config == NULL ? reason.line : 1);
-  json_decref(config);
+  *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &reason);
+  if (json_is_object(*out))
+    return SS_OK;
+  int line = *out == NULL ? reason.line : 1;
+  json_decref(*out);
+  *out = NULL;
+  return ss_fail(error, SS_ERROR_INPUT, "%s:%d: expected a JSON object", where, line);
+}
+
+ss_status import_read_json(json_t **out, const char *path, ss_error *error) {
+  char *text = NULL;
+  size_t size = 0;
+  *out = NULL;
+  SS_TRY(ss_read_file(path, &text, &size, error));
+  ss_status status = parse_object(out, text, size, path, error);
+  free(text);
   return status;
 }
 
 static ss_status read_config_file(model_import *import, const char *path, ss_error *error) {
-  char *text = NULL;
-  size_t size = 0;
-  SS_TRY(ss_read_file(path, &text, &size, error));
-  ss_status status = read_config_text(import, text, size, path, error);
-  free(text);
+  json_t *config = NULL;
+  SS_TRY(import_read_json(&config, path, error));
+  ss_status status = import_read_config(import, config, path, error);
+  json_decref(config);
   return status;
 }
 
@@ -72,6 +81,7 @@ static ss_status open_folder(model_import *import, ss_error *error) {
   ss_status status = read_config_file(import, config, error);
   free(config);
   SS_TRY(status);
+  SS_TRY(import_read_begin(import, error));
   SS_TRY(open_weights(import, error));
   take_safetensors(import);
   return SS_OK;
@@ -176,7 +186,11 @@ ss_status import_open_memory(model_import **out, const char *where, const char *
   model_import *import = *out;
   if (config == NULL)
     return finish(out, open_file(import, bytes == NULL ? "" : bytes, n, error), error);
-  ss_status status = read_config_text(import, config, strlen(config), where, error);
+  json_t *json = NULL;
+  ss_status status = parse_object(&json, config, strlen(config), where, error);
+  if (status == SS_OK)
+    status = import_read_config(import, json, where, error);
+  json_decref(json);
   if (status == SS_OK)
     status = safetensors_open_memory(&import->safetensors, bytes, n, where, error);
   if (status == SS_OK)

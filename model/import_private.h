@@ -56,6 +56,10 @@ struct model_import {
 
 ss_status import_note_add(model_import *import, const char *name, const char *reason, ss_error *error);
 
+// A file that holds a JSON object. The caller frees it.
+ss_status import_read_json(json_t **out, const char *path, ss_error *error);
+// What a folder's tokenizer puts before a text: about.add_bos, about.bos.
+ss_status import_read_begin(model_import *import, ss_error *error);
 // config.json's settings: about.model, scheme, tied, notes of fields that are not known.
 ss_status import_read_config(model_import *import, const json_t *config, const char *where, ss_error *error);
 // The same from GGUF's metadata.

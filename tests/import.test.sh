@@ -86,6 +86,33 @@ assert c["architectures"] == ["LlamaForCausalLM"] and c["tie_word_embeddings"] i
   grep -q "^vocabulary   314: 0 rows added$" out && ok again-says || not_ok again-says
   check again-export-back "$selfspan" export hf --model back.h5 --out back --quiet
   cmp -s again/model.safetensors back/model.safetensors && ok again-weights || not_ok again-weights
+
+  # What begins a text, as transformers reads it from a folder.
+  begins() { # NAME TOKENS: how many tokens --prompt ab has of a model that comes from folder again
+    check "$1-import" "$selfspan" import --from again --out begins.h5 --anchors 8 --quiet --force
+    check "$1" "$selfspan" generate --model begins.h5 --prompt ab --set decode.max_tokens=2 --json
+    python "$1-tokens" "import json; r = json.load(open('out')); assert r['prompt_tokens'] == $2, r['prompt_tokens']"
+  }
+  begins begin-export 1
+  python begin-template 'import json
+t = json.load(open("again/tokenizer.json"))
+t["post_processor"] = {"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
+  "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+  "special_tokens": {"<bos>": {"id": "<bos>", "ids": [299], "tokens": ["<bos>"]}}}]}
+json.dump(t, open("again/tokenizer.json", "w"))
+c = json.load(open("again/tokenizer_config.json")); c["add_bos_token"] = False
+json.dump(c, open("again/tokenizer_config.json", "w"))'
+  begins begin-by-template 2
+  python begin-pair 'import json
+t = json.load(open("tokenizer.json"))["model"]
+json.dump({**t["vocab"], **{"<%d>" % i: i for i in range(300, 314)}}, open("again/vocab.json", "w"))
+open("again/merges.txt", "w").write("\n".join(t["merges"]) + "\n")'
+  rm again/tokenizer.json
+  begins begin-pair-without 1
+  echo '{"add_bos_token": true}' >again/tokenizer_config.json
+  begins begin-pair 2
+  echo '[]' >again/tokenizer_config.json
+  refused begin-damaged 3 "again/tokenizer_config.json:1: expected a JSON object" "$selfspan" import --from again --out x.h5
   refused export-dtype 2 "expected f32 or bf16" "$selfspan" export hf --model model.h5 --out y --dtype f16
 fi
 
