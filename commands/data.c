@@ -267,7 +267,8 @@ static ss_status print_summary(const data_run *run, ss_error *error) {
 
 static ss_status run_task(data_run *run, const void *task_config, ss_error *error) {
   const data_options *options = run->options;
-  SS_TRY(run->task->open(&run->state, task_config, (uint64_t)run->config->seed, options->exclude, error));
+  SS_TRY(run->task->open(&run->state, task_config, (uint64_t)run->config->seed, options->exclude,
+                         options->quiet, error));
   SS_TRY(run->task->vocabulary(run->state, (int32_t)run->config->n_anchor, &run->vocabulary, error));
   SS_TRY(start_card(run, error));
   SS_TRY(data_output_open(&run->output, options->out, options->force, error));

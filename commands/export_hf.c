@@ -13,12 +13,6 @@
 #include "model/export.h"
 #include "train/model_file.h"
 
-static void show_progress(void *user, int64_t done, int64_t total) {
-  ss_progress *progress = user;
-  progress->total = total;
-  ss_progress_update(progress, done, NULL);
-}
-
 static ss_status check_target(const char *out, bool force, ss_error *error) {
   static const char *const names[] = {"config.json", "model.safetensors", "tokenizer.json"};
   for (size_t k = 0; k < sizeof names / sizeof *names && !force; ++k) {
@@ -74,7 +68,8 @@ static ss_status export_model(const char *path, const char *out, safetensors_dty
     status = ss_make_directories(out, error);
   if (status == SS_OK) {
     const export_options options = {dtype, vocabulary_bos(file.vocabulary),
-                                    vocabulary_span_tokens(file.vocabulary)->eos, show_progress, &progress};
+                                    vocabulary_span_tokens(file.vocabulary)->eos, ss_progress_show,
+                                    &progress};
     ss_progress_start(&progress, "export", "tensors", 0, 0, quiet);
     status = export_huggingface(file.model, out, &options, error);
     if (status == SS_OK)

@@ -228,12 +228,6 @@ static ss_status print_json(const import_run *run, ss_error *error) {
 
 // --- running -----------------------------------------------------------------------------------------------
 
-static void show_progress(void *user, int64_t done, int64_t total) {
-  ss_progress *progress = user;
-  progress->total = total;
-  ss_progress_update(progress, done, NULL);
-}
-
 static ss_status check_target(const import_command *options, ss_error *error) {
   struct stat about;
   if (stat(options->out, &about) != 0)
@@ -254,7 +248,7 @@ static ss_status load(import_run *run, ss_device *device, ss_error *error) {
                               .like = run->like,
                               .deviation = options->deviation,
                               .seed = (uint64_t)options->seed,
-                              .progress = show_progress,
+                              .progress = ss_progress_show,
                               .user = &progress};
   ss_progress_start(&progress, "import", "tensors", 0, 0, options->quiet || options->json);
   SS_TRY(import_model(run->import, device, &how, &run->model, error));

@@ -107,6 +107,11 @@ void ss_progress_update(ss_progress *progress, int64_t done, const char *note) {
   print_line(progress, done, note, now, false);
 }
 
+void ss_progress_show(void *progress, int64_t done, int64_t total) {
+  ((ss_progress *)progress)->total = total;
+  ss_progress_update(progress, done, NULL);
+}
+
 void ss_progress_finish(ss_progress *progress, int64_t done, const char *note) {
   if (!progress->quiet)
     print_line(progress, done, note, ss_seconds(), true);

@@ -26,6 +26,9 @@ void ss_progress_start(ss_progress *progress, const char *label, const char *uni
 // `note` is a short text after the bar ("loss 0.123"), may be NULL. Cheap: prints at most a few times a second.
 void ss_progress_update(ss_progress *progress, int64_t done, const char *note);
 
+// The same for libraries that call back with an amount and how many there are in all; `progress` is an ss_progress.
+void ss_progress_show(void *progress, int64_t done, int64_t total);
+
 // Prints the last line, with the mean rate.
 void ss_progress_finish(ss_progress *progress, int64_t done, const char *note);
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/memory.h"
+#include "common/progress.h"
 #include "data/rows_private.h"
 
 #define REPORT_EVERY 1024  // records
@@ -267,7 +268,7 @@ static void report(const rows *source, int64_t done, int64_t total) {
     total = 2 * source->source_size;
   }
   if (source->options.progress != NULL)
-    source->options.progress(source->options.context, done, total);
+    source->options.progress(source->options.progress_context, done, total);
 }
 
 // Puts a record that parsed into the index, unless the caller's check objects.
@@ -405,6 +406,21 @@ ss_status rows_open(rows **out, const char *path, const rows_options *options, s
   else
     *out = source;
   return status;
+}
+
+ss_status rows_open_shown(rows **out, const char *path, const rows_options *options, const char *label,
+                          bool quiet, ss_error *error) {
+  struct stat about;
+  bool folder = stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+  ss_progress progress;
+  rows_options shown = *options;
+  shown.progress = ss_progress_show;
+  shown.progress_context = &progress;
+  ss_progress_start(&progress, label, folder ? "files" : "bytes", 0, 0, quiet);
+  SS_TRY(rows_open(out, path, &shown, error));
+  if (progress.last > progress.start)
+    ss_progress_finish(&progress, progress.total, NULL);
+  return SS_OK;
 }
 
 void rows_close(rows *source) {

@@ -79,8 +79,8 @@ typedef struct {
   ss_status (*check)(void *context, rows_row *row, bool *leave_out, ss_error *problem);
   // Called now and then while the source is opened, with bytes (stories: files) read so far and in all; a gzip file is
   // read twice. May be NULL.
-  void (*progress)(void *context, int64_t done, int64_t total);
-  void *context;  // handed to both
+  void (*progress)(void *progress_context, int64_t done, int64_t total);
+  void *context, *progress_context;  // of check, of progress
 } rows_options;
 
 typedef struct rows rows;
@@ -90,6 +90,9 @@ typedef struct rows_scratch rows_scratch;
 // SS_ERROR_IO, SS_ERROR_INPUT (see above), SS_ERROR_LIMIT (decompresses to more than most_bytes), SS_ERROR_USAGE (options
 // that make no sense). Free with rows_close, which takes NULL.
 ss_status rows_open(rows **out, const char *path, const rows_options *options, ss_error *error);
+// The same with a bar under `label`, unless `quiet`; what takes no time shows none. It takes the place of options->progress.
+ss_status rows_open_shown(rows **out, const char *path, const rows_options *options, const char *label,
+                          bool quiet, ss_error *error);
 void rows_close(rows *source);
 
 // Usable rows, and records that were broken.

@@ -136,7 +136,7 @@ static ss_status write_plain(void *context, const char *bytes, int64_t n, ss_err
 static void report(void *context, int64_t done) {
   const rows *source = context;
   if (source->options.progress != NULL)
-    source->options.progress(source->options.context, done, 2 * source->source_size);
+    source->options.progress(source->options.progress_context, done, 2 * source->source_size);
 }
 
 ss_status rows_unpack(rows *source, int *file, ss_error *error) {

@@ -22,8 +22,10 @@ typedef struct data_task {
   size_t config_size;
 
   // Opens a source: `config` is the filled struct; *state is freed by close. A reader of files takes its
-  // paths from the config. `exclude` (may be NULL) is a file of contents to keep out (one a line).
-  ss_status (*open)(void **state, const void *config, uint64_t seed, const char *exclude, ss_error *error);
+  // paths from the config, and shows how far it is unless `quiet`. `exclude` (may be NULL) is a file of contents to keep out
+  // (one a line).
+  ss_status (*open)(void **state, const void *config, uint64_t seed, const char *exclude, bool quiet,
+                    ss_error *error);
   void (*close)(void *state);
   // The vocabulary this source writes; the caller owns *out. Asked for once, before the first scratch; it outlives the
   // examples, because a task may cut them to a number of tokens.

@@ -32,6 +32,16 @@ cmp -s jsonl.jsonl csv.jsonl && ok csv-equals-jsonl || not_ok csv-equals-jsonl
 sed 's/"meta":.*//' jsonl.jsonl >a && sed 's/"meta":.*//' story.jsonl >b
 cmp -s a b && ok stories-equal-jsonl || not_ok stories-equal-jsonl
 
+# On a terminal, as that is where a bar shows soon: 100 MB of rows, of which one is wanted.
+head -1 rows.jsonl | sed 's/"url": null/"url": "'"$(printf 'x%.0s' {1..3000})"'"/' >long.jsonl
+for _ in {1..15}; do cat long.jsonl long.jsonl >longer.jsonl && mv longer.jsonl long.jsonl; done
+on_terminal() { python3 -c 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) != 0)' "$@"; }
+check scan on_terminal "$selfspan" data cnndm --config "$config" --set cnndm.train=long.jsonl --set data.train=1 --out scan
+tr '\r' '\n' <out | grep -q '^reading train \[=* *\]  *[0-9][0-9]% [0-9]*/[0-9]' && grep -q 'reading train .*100%' out && ok scan-bar || not_ok scan-bar
+check scan-quiet on_terminal "$selfspan" data cnndm --config "$config" --set cnndm.train=long.jsonl --set data.train=1 --out scan --force --quiet
+grep -q reading out && not_ok scan-quiet-shows-none || ok scan-quiet-shows-none
+rm long.jsonl
+
 check text "$selfspan" inspect jsonl/train.h5 --index 1 --text
 grep -q '^#0  *o  *The old mill of Holm burned down on Friday night\.$' out && grep -q '^#5  *>|  *Mill of Holm burns down\.$' out &&
   grep -q 'reads #4$' out && ! grep -q "$(printf '\033')" out && ok text-content || not_ok text-content

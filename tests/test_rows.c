@@ -394,6 +394,7 @@ static void the_caller_checks_rows(void **state) {
   rows_options options = news_options();
   options.check = check_row;
   options.progress = count_progress;
+  options.progress_context = &mine;
   options.context = &mine;
   rows *source = open_text("check.csv", "article,highlights\na,\nb,\nc,\nd,\n", &options);
   assert_int_equal(mine.calls, 4);

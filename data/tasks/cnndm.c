@@ -82,7 +82,8 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_split(cnndm_state *state, int split, ss_error *error) {
+static ss_status open_split(cnndm_state *state, int split, bool quiet, ss_error *error) {
+  static const char *const labels[DATA_N_SPLIT] = {"reading train", "reading validation", "reading test"};
   const cnndm_config *config = &state->config;
   const rows_field fields[N_FIELD] = {[FIELD_ARTICLE] = {config->article_field, ROWS_FILLED},
                                       [FIELD_SUMMARY] = {config->summary_field, ROWS_FILLED}};
@@ -96,7 +97,8 @@ static ss_status open_split(cnndm_state *state, int split, ss_error *error) {
   int64_t left_out = state->n_left_out;  // of the splits before
   if (config->paths[split][0] == '\0')
     return SS_OK;
-  SS_TRY(rows_open(&state->sources[split], config->paths[split], &options, error));
+  SS_TRY(
+      rows_open_shown(&state->sources[split], config->paths[split], &options, labels[split], quiet, error));
   if (rows_count(state->sources[split]) > 0)
     return SS_OK;
   char *notes = NULL;
@@ -109,7 +111,7 @@ static ss_status open_split(cnndm_state *state, int split, ss_error *error) {
   return status;
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, bool quiet,
                              ss_error *error) {
   (void)seed;  // the files say everything
   cnndm_state *state = NULL;
@@ -127,7 +129,7 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
   if (status == SS_OK && exclude != NULL)
     status = excluded_read(&state->excluded, exclude, error);
   for (int split = 0; status == SS_OK && split < DATA_N_SPLIT; split++)
-    status = open_split(state, split, error);
+    status = open_split(state, split, quiet, error);
   if (status != SS_OK)
     close_source(state);
   else

@@ -64,7 +64,7 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, bool quiet,
                              ss_error *error) {
   (void)seed;  // the file says everything
   jsonl_state *state = NULL;
@@ -80,7 +80,7 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
                           .check = check_row,
                           .context = state};
   if (status == SS_OK)
-    status = rows_open(&state->source, state->config.path, &options, error);
+    status = rows_open_shown(&state->source, state->config.path, &options, "reading", quiet, error);
   if (status == SS_OK && rows_count(state->source) == 0)
     status = ss_fail(error, SS_ERROR_INPUT, "%s: no usable row (%lld broken, %lld excluded)",
                      state->config.path, (long long)rows_n_broken(state->source),

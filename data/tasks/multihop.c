@@ -153,7 +153,7 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, bool quiet,
                              ss_error *error) {
   multihop_state *state = NULL;
   SS_TRY(ss_allocate(&state, 1, sizeof *state, "multihop source", error));
@@ -161,7 +161,7 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
   state->seed = seed;
   ss_status status = SS_OK;
   if (state->config.rows.path[0] != '\0')
-    status = jsonl_task.open(&state->rows, &state->config.rows, seed, exclude, error);
+    status = jsonl_task.open(&state->rows, &state->config.rows, seed, exclude, quiet, error);
   else if (exclude != NULL)
     status =
         ss_fail(error, SS_ERROR_USAGE,
