@@ -7,6 +7,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include <yaml.h>
 
@@ -135,7 +136,9 @@ static ss_status command_version(int argc, char **argv, ss_error *error) {
 static int report(const char *name, const ss_error *error, ss_status status) {
   const char *message = error->status == SS_OK ? "failed without a message" : error->message;
   fflush(stdout);
-  fprintf(stderr, "selfspan%s%s: error: %s\n", name[0] == '\0' ? "" : " ", name, message);
+  // An interruption finds a progress bar in the terminal's line.
+  const char *start = status == SS_ERROR_INTERRUPTED && isatty(STDERR_FILENO) ? "\r\033[K" : "";
+  fprintf(stderr, "%sselfspan%s%s: error: %s\n", start, name[0] == '\0' ? "" : " ", name, message);
   return (int)status;
 }
 

@@ -1,5 +1,4 @@
 // selfspan data TASK: writes a dataset, one HDF5 file a split and a card.
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +6,7 @@
 #include "commands/commands.h"
 #include "commands/data_output.h"
 #include "commands/data_report.h"
+#include "commands/interrupt.h"
 #include "common/cli.h"
 #include "common/file.h"
 #include "common/memory.h"
@@ -16,14 +16,6 @@
 #include "data/generate.h"
 #include "data/statistics.h"
 #include "data/store.h"
-
-// Set by SIGINT and SIGTERM: generation stops and removes what it wrote.
-static volatile sig_atomic_t stop_requested;
-
-static void request_stop(int signal_number) {
-  (void)signal_number;
-  stop_requested = 1;
-}
 
 typedef enum { DISTINCT_EVALUATION, DISTINCT_ALL, DISTINCT_NONE } distinct_choice;
 
@@ -66,7 +58,12 @@ typedef struct {
   vocabulary *vocabulary;
   json_t *resolved;  // configuration, without paths
   json_t *card;
-  data_output output;
+  output_folder output;
+  const volatile sig_atomic_t *stop;
+  bool replaces;  // a dataset that stands in the folder
+  // The split under way, for the message of an interruption.
+  data_split split;
+  int64_t examples;
 } data_run;
 
 // What the takers of one split share.
@@ -161,7 +158,7 @@ static ss_status write_split(data_run *run, data_split split, const char *path, 
                                            (config->distinct == DISTINCT_EVALUATION && split != DATA_TRAIN)),
                               .max_header = (int32_t)config->max_header,
                               .n_thread = (int32_t)run->options->threads,
-                              .stop = &stop_requested};
+                              .stop = run->stop};
   split_run made = {.vocabulary = run->vocabulary, .task = run->task};
   generate_outcome outcome;
   if (run->task->tally_create != NULL)
@@ -171,7 +168,9 @@ static ss_status write_split(data_run *run, data_split split, const char *path, 
   if (status == SS_OK) {
     ss_progress_start(&made.progress, data_split_name(split), "examples", 0, wanted >= 0 ? wanted : available,
                       run->options->quiet);
+    run->split = split;
     status = generate_examples(&request, take_example, &made, &outcome, error);
+    run->examples = made.statistics.examples;
     if (status == SS_OK)
       status = store_writer_close(made.writer, error);
     else
@@ -271,11 +270,20 @@ static ss_status run_task(data_run *run, const void *task_config, ss_error *erro
                          options->quiet, error));
   SS_TRY(run->task->vocabulary(run->state, (int32_t)run->config->n_anchor, &run->vocabulary, error));
   SS_TRY(start_card(run, error));
-  SS_TRY(data_output_open(&run->output, options->out, options->force, error));
+  if (*run->stop)
+    return SS_ERROR_INTERRUPTED;
+  SS_TRY(data_output_open(&run->output, options->out, options->force, &run->replaces, error));
   SS_TRY(write_all(run, error));
-  if (stop_requested)
-    return ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted");
-  return data_output_commit(&run->output, error);
+  return *run->stop ? SS_ERROR_INTERRUPTED : data_output_commit(&run->output, error);
+}
+
+// A dataset is whole or absent, so what was made until now is gone.
+static void say_interrupted(const data_run *run, ss_error *error) {
+  ss_error_clear(error);
+  ss_fail(error, SS_ERROR_INTERRUPTED,
+          "%s: interrupted after %lld examples of %s; nothing is kept%s; the same command starts again",
+          run->options->out, (long long)run->examples, data_split_name(run->split),
+          run->replaces ? ", the dataset that was there is as it was" : "");
 }
 
 static ss_status run_command(const data_options *options, const data_task *task, const ss_key_group *groups,
@@ -292,12 +300,12 @@ static ss_status run_command(const data_options *options, const data_task *task,
     return ss_fail(error, SS_ERROR_MEMORY, "configuration: out of memory");
   ss_status status = strip_paths(run.resolved, error);
   if (status == SS_OK) {
-    signal(SIGINT, request_stop);
-    signal(SIGTERM, request_stop);
+    run.stop = interrupt_catch();
     status = run_task(&run, task_config, error);
-    data_output_abandon(&run.output);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    output_folder_abandon(&run.output);
+    if (status == SS_ERROR_INTERRUPTED)
+      say_interrupted(&run, error);
+    interrupt_release();
   }
   if (status == SS_OK)
     status = print_summary(&run, error);

@@ -5,6 +5,7 @@
 
 #include "commands/commands.h"
 #include "commands/eval.h"
+#include "commands/interrupt.h"
 #include "common/memory.h"
 #include "data/store.h"
 
@@ -38,7 +39,7 @@ static ss_status evaluate_on_store(void *user, const eval_request *request, eval
 ss_status eval_store_command(const eval_options *options, ss_error *error) {
   store *data = NULL;
   ss_device *device = NULL;
-  eval_report report = {.against = options->against};
+  eval_report report = {.against = options->against, .stop = interrupt_catch()};
   ss_status status = store_open(&data, options->data, true, error);
   const eval_task *task = status == SS_OK ? eval_task_find(store_task(data), error) : NULL;
   if (status == SS_OK && task == NULL)
@@ -51,7 +52,7 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
     status = device_options_open(&device, &options->device, error);
   size_t said = status == SS_OK && !options->quiet && options->models.count > 0 ? device_say(device) : 0;
   if (status == SS_OK && options->out != NULL)
-    status = eval_report_folder(options->out, options->force, error);
+    status = eval_report_folder(&report, options->out, options->force, error);
   if (status == SS_OK)
     status = eval_all_baselines(options, task, data, &report, error);
   if (status == SS_OK)
@@ -59,14 +60,16 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
   if (said > 0)
     device_say_more(device, said);
   if (status == SS_OK && options->samples > 0)
-    status = eval_write_samples(options->out, data, &report, error);
+    status = eval_write_samples(data, &report, error);
   if (status == SS_OK) {
     json_t *head = json_pack("{s:s, s:s, s:s, s:s}", "data", options->data, "task", store_task(data), "split",
                              store_split(data), "device", device->description);
-    status = eval_report_finish(&report, head, options->out, options->json, error);
+    status = eval_report_finish(&report, head, options->json, error);
     json_decref(head);
   }
+  status = eval_report_end(&report, status, error);
   eval_report_free(&report);
+  interrupt_release();
   ss_device_close(device);
   store_close(data);
   return status;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "commands/device_options.h"
+#include "commands/output_folder.h"
 #include "common/cli.h"
 #include "data/span_keys.h"
 #include "data/tasks/arithmetic.h"
@@ -33,8 +34,12 @@ typedef struct {
 // "4-8" or "4" -> bounds; NULL gives 0 and 64.
 ss_status eval_parse_operators(const char *text, int64_t *low, int64_t *high, ss_error *error);
 
-// Results in the order of evaluation, and what each adds to its JSON object (an object, may be empty).
+// Results in the order of evaluation, and what each adds to its JSON object (an object, may be empty). Zeroed: empty.
 typedef struct {
+  output_folder output;               // where the files are made; output.partial is NULL without --out
+  bool replaces;                      // an evaluation that stands in the folder
+  const volatile sig_atomic_t *stop;  // of signals
+  int64_t n_complete;                 // results that are finished
   eval_result *results;
   json_t **extras;
   int64_t count, capacity, extra_capacity;
@@ -42,15 +47,19 @@ typedef struct {
   const char *against;  // the arm that metrics are compared with (eval/metrics.h); may be NULL
 } eval_report;
 
-// Makes the folder that takes the report. One that has an evaluation already is refused without `force`.
-ss_status eval_report_folder(const char *out, bool force, ss_error *error);
+// Opens the folder that takes the report. One that has an evaluation already is refused without `force`.
+ss_status eval_report_folder(eval_report *report, const char *out, bool force, ss_error *error);
 
 // A zeroed result and an empty extra at the report's end; valid until the next call.
 ss_status eval_report_add(eval_report *report, eval_result **result, json_t **extra, ss_error *error);
-// Measures the task's metrics, adds the comparison's sentences, prints tables (or JSON), writes OUT/summary.json and OUT/results.h5 when
-// `out` is a folder. `head` becomes the start of the summary; it is the caller's.
-ss_status eval_report_finish(eval_report *report, const json_t *head, const char *out, bool as_json,
-                             ss_error *error);
+// Measures the task's metrics, adds the comparison's sentences, writes summary.json and results.h5 and moves all files of
+// the evaluation to their names when the report has a folder, prints tables (or JSON). `head` becomes the start of the
+// summary; it is the caller's.
+ss_status eval_report_finish(eval_report *report, const json_t *head, bool as_json, ss_error *error);
+// For an interrupted evaluation (SS_ERROR_INTERRUPTED), makes the message say what was finished and how to go on. Returns
+// `status`.
+ss_status eval_report_end(const eval_report *report, ss_status status, ss_error *error);
+// Removes the files that are not complete, unlocks the folder.
 void eval_report_free(eval_report *report);
 
 // Evaluates one arm of one model: the request is complete, `extra` takes what is special to the source.
@@ -69,10 +78,11 @@ ss_status eval_all_baselines(const eval_options *options, const eval_task *task,
                              eval_report *report, ss_error *error);
 
 // Leaves what every result wrote for its first examples in OUT/samples.txt (eval/samples.h).
-ss_status eval_write_samples(const char *out, store *data, const eval_report *report, ss_error *error);
+ss_status eval_write_samples(store *data, const eval_report *report, ss_error *error);
 
 // Opens OUT/items-LABEL.jsonl.
-ss_status eval_open_items(const char *out, const char *label, eval_items_file *items, ss_error *error);
+ss_status eval_open_items(const eval_report *report, const char *label, eval_items_file *items,
+                          ss_error *error);
 
 // selfspan eval --data, --expressions, `selfspan eval score` and `selfspan eval rouge`.
 ss_status eval_store_command(const eval_options *options, ss_error *error);

@@ -18,14 +18,15 @@ static ss_status run_baseline(const eval_options *options, const eval_baseline *
       return ss_fail(error, SS_ERROR_USAGE, "--baselines: %s is named twice", baseline->name);
   SS_TRY(eval_report_add(report, &result, &extra, error));
   if (options->out != NULL)
-    SS_TRY(eval_open_items(options->out, baseline->name, &items, error));
+    SS_TRY(eval_open_items(report, baseline->name, &items, error));
   eval_request request = {.label = baseline->name,
                           .task = task,
                           .max_items = options->items,
                           .group_low = options->group_low,
                           .group_high = options->group_high,
                           .items = items.file,
-                          .n_sample = options->samples};
+                          .n_sample = options->samples,
+                          .stop = report->stop};
   ss_status status = evaluate_baseline(&request, baseline, data, result, error);
   if (status == SS_OK && result->all.items == 0)
     status = ss_fail(error, SS_ERROR_INPUT, "%s: none of the %lld examples has %lld to %lld %s",
@@ -33,6 +34,7 @@ static ss_status run_baseline(const eval_options *options, const eval_baseline *
                      (long long)options->group_high, task->group_name);
   if (status == SS_OK && options->out != NULL)
     status = eval_items_commit(&items, error);
+  report->n_complete += status == SS_OK;
   eval_items_abandon(&items);
   return status;
 }
@@ -56,10 +58,10 @@ ss_status eval_all_baselines(const eval_options *options, const eval_task *task,
   return SS_OK;
 }
 
-ss_status eval_write_samples(const char *out, store *data, const eval_report *report, ss_error *error) {
+ss_status eval_write_samples(store *data, const eval_report *report, ss_error *error) {
   char *path = NULL;
   eval_items_file file = {0};
-  SS_TRY(ss_format(&path, error, "%s/samples.txt", out));
+  SS_TRY(ss_format(&path, error, "%s/samples.txt", report->output.partial));
   ss_status status = eval_items_open(&file, path, error);
   if (status == SS_OK)
     status = eval_print_samples(file.file, data, report->results, report->count, error);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "commands/eval.h"
+#include "commands/interrupt.h"
 #include "common/memory.h"
 #include "eval/expressions.h"
 #include "eval/intervals.h"
@@ -87,13 +88,13 @@ static ss_status evaluate_list(void *user, const eval_request *request, eval_res
 
 ss_status eval_expressions_command(const eval_options *options, ss_error *error) {
   ss_device *device = NULL;
-  eval_report report = {.notes = json_array()};
+  eval_report report = {.notes = json_array(), .stop = interrupt_catch()};
   expressions_run run = {options, report.notes};
   const eval_task *task = eval_task_find("arithmetic", error);
   ss_status status = task == NULL ? SS_ERROR_INTERNAL : device_options_open(&device, &options->device, error);
   size_t said = status == SS_OK && !options->quiet ? device_say(device) : 0;
   if (status == SS_OK && options->out != NULL)
-    status = eval_report_folder(options->out, options->force, error);
+    status = eval_report_folder(&report, options->out, options->force, error);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_list, &run, &report, error);
   if (said > 0)
@@ -101,10 +102,12 @@ ss_status eval_expressions_command(const eval_options *options, ss_error *error)
   if (status == SS_OK) {
     json_t *head = json_pack("{s:s, s:s, s:s}", "expressions", options->expressions, "task", task->name,
                              "device", device->description);
-    status = eval_report_finish(&report, head, options->out, options->json, error);
+    status = eval_report_finish(&report, head, options->json, error);
     json_decref(head);
   }
+  status = eval_report_end(&report, status, error);
   eval_report_free(&report);
+  interrupt_release();
   ss_device_close(device);
   return status;
 }

@@ -190,10 +190,11 @@ typedef struct {
   bench_ceiling rates;  // zeros unless wanted
 } model_run;
 
-ss_status eval_open_items(const char *out, const char *label, eval_items_file *items, ss_error *error) {
+ss_status eval_open_items(const eval_report *report, const char *label, eval_items_file *items,
+                          ss_error *error) {
   char name[64], *path = NULL;
   eval_file_label(label, name, sizeof name);
-  SS_TRY(ss_format(&path, error, "%s/items-%s.jsonl", out, name));
+  SS_TRY(ss_format(&path, error, "%s/items-%s.jsonl", report->output.partial, name));
   ss_status status = eval_items_open(items, path, error);
   free(path);
   return status;
@@ -216,11 +217,12 @@ static ss_status run_once(const model_run *run, const model_file *file, arm arm,
                           .random_anchor_offset = options->random_anchors,
                           .keep_items = options->out != NULL,
                           .n_sample = options->samples,
-                          .quiet = options->quiet || options->json};
+                          .quiet = options->quiet || options->json,
+                          .stop = run->report->stop};
   if (control != DECODE_SELF)
     request.decode.control = control;
   if (options->out != NULL)
-    SS_TRY(eval_open_items(options->out, label, &items, error));
+    SS_TRY(eval_open_items(run->report, label, &items, error));
   request.items = items.file;
   eval_result *result = NULL;
   json_t *extra = NULL;
@@ -236,6 +238,7 @@ static ss_status run_once(const model_run *run, const model_file *file, arm arm,
       fprintf(stderr, "selfspan: %s: %s\n", label, result->decoder);
     if (options->out != NULL)
       status = eval_items_commit(&items, error);
+    run->report->n_complete += status == SS_OK;
   }
   eval_items_abandon(&items);
   return status;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "commands/eval.h"
+#include "commands/interrupt.h"
 #include "common/memory.h"
 #include "data/store.h"
 #include "eval/score_file.h"
@@ -33,6 +34,7 @@ static ss_status score_store(const score_options *options, store *data, eval_rep
   eval_score_file_counts counts;
   SS_TRY(eval_score_file(options->predictions, data, task, low, high, result, &counts, error));
   snprintf(result->label, sizeof result->label, "%s", options->label);
+  report->n_complete = 1;
   json_object_set_new(extra, "predictions", json_integer(counts.predictions));
   json_object_set_new(extra, "missing", json_integer(counts.missing));
   report->notes = json_array();
@@ -46,9 +48,9 @@ static ss_status score_store(const score_options *options, store *data, eval_rep
                            store_split(data));
   ss_status status = SS_OK;
   if (options->out != NULL)
-    status = eval_report_folder(options->out, options->force, error);
+    status = eval_report_folder(report, options->out, options->force, error);
   if (status == SS_OK)
-    status = eval_report_finish(report, head, options->out, options->json, error);
+    status = eval_report_finish(report, head, options->json, error);
   json_decref(head);
   return status;
 }
@@ -82,10 +84,13 @@ ss_status eval_score_command(int argc, char **argv, ss_error *error) {
   if (options.predictions == NULL)
     return ss_fail(error, SS_ERROR_USAGE, "--predictions is missing: a JSONL file, one prediction a line");
   store *data = NULL;
-  eval_report report = {0};
-  SS_TRY(store_open(&data, options.data, true, error));
-  ss_status status = score_store(&options, data, &report, error);
+  eval_report report = {.stop = interrupt_catch()};
+  ss_status status = store_open(&data, options.data, true, error);
+  if (status == SS_OK)
+    status = score_store(&options, data, &report, error);
+  status = eval_report_end(&report, status, error);
   eval_report_free(&report);
+  interrupt_release();
   store_close(data);
   return status;
 }

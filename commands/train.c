@@ -1,6 +1,5 @@
 // selfspan train: a config, a run folder, one trainer run.
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,20 +7,12 @@
 
 #include "commands/commands.h"
 #include "commands/device_options.h"
+#include "commands/interrupt.h"
 #include "common/cli.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "eval/evaluate.h"
 #include "train/trainer.h"
-
-// The one piece of global state: a signal handler has no other way to tell the loop.
-static volatile sig_atomic_t stop_requested;
-
-static void request_stop(int number) {
-  // A second signal of the same kind ends the process at once.
-  signal(number, SIG_DFL);
-  stop_requested = 1;
-}
 
 typedef struct {
   const char *config, *out;
@@ -40,6 +31,7 @@ typedef struct {
 typedef struct {
   store *data;
   eval_request request;
+  const volatile sig_atomic_t *stop;
 } generation;
 
 static ss_status open_generation(generation *generation, const train_settings *settings,
@@ -73,7 +65,7 @@ static ss_status open_generation(generation *generation, const train_settings *s
 
 static ss_status score(void *user, gpt *model, train_generated *found, ss_error *error) {
   generation *generation = user;
-  if (stop_requested)
+  if (*generation->stop)
     return ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted before validation by generation");
   eval_result *result = NULL;  // too large for the stack
   SS_TRY(ss_allocate(&result, 1, sizeof *result, "evaluation", error));
@@ -137,7 +129,6 @@ static ss_status run(const train_options *options, const ss_key_group *groups, t
   request.resume = options->resume;
   request.overwrite = options->force;
   request.quiet = options->quiet;
-  request.stop = &stop_requested;
   request.notice = print_notice;
   json_t *resolved = ss_config_json(groups);
   ss_device *device = NULL;
@@ -155,11 +146,9 @@ static ss_status run(const train_options *options, const ss_key_group *groups, t
   }
   train_outcome outcome;
   if (status == SS_OK) {
-    signal(SIGINT, request_stop);
-    signal(SIGTERM, request_stop);
+    request.stop = generation.stop = interrupt_catch();
     status = trainer_run(&request, &outcome, error);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    interrupt_release();
   }
   if (options->json && (status == SS_OK || (status == SS_ERROR_INTERRUPTED && outcome.steps > 0))) {
     if (print_json(settings, &outcome, status == SS_OK ? error : NULL) != SS_OK && status == SS_OK)

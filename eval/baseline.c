@@ -95,6 +95,8 @@ static ss_status take_store(extraction *run, store *data, example *examples, ren
     int64_t count = total - first < BLOCK_EXAMPLES ? total - first : BLOCK_EXAMPLES;
     SS_TRY(store_read(data, first, count, examples, renderings, error));
     for (int64_t k = 0; k < count; k++) {
+      if (run->request->stop != NULL && *run->request->stop != 0)
+        return ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted");
       if (most > 0 && run->result->all.items == most)
         return SS_OK;
       SS_TRY(take_example(run, &examples[k], first + k, error));

@@ -248,6 +248,7 @@ static ss_status run_decoder(evaluation *run, ss_error *error) {
   decoder *decoder = NULL;
   SS_TRY(decoder_create(&decoder, request->model, request->vocabulary, request->arm, &request->policy,
                         &request->decode, gpt_get_config(request->model)->n_positions, error));
+  decoder_set_stop(decoder, request->stop);
   ss_status status = decoder_run(decoder, next_request, take_result, run, &run->result->speed, error);
   run->result->slots = decoder_slots(decoder);
   snprintf(run->result->decoder, sizeof run->result->decoder, "%s", decoder_description(decoder));

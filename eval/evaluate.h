@@ -3,6 +3,7 @@
 #define SELFSPAN_EVAL_EVALUATE_H
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -118,6 +119,7 @@ typedef struct {
   bool keep_items;   // fill result->items
   int64_t n_sample;  // keep what is written for so many of the first examples
   bool quiet;
+  const volatile sig_atomic_t *stop;  // not zero: stop with SS_ERROR_INTERRUPTED; may be NULL
 } eval_request;
 
 // Decodes and scores the store's examples. Prompts are the arm's renderings before prompt_end. Temperature and

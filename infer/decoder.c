@@ -31,6 +31,7 @@ struct decoder {
   decode_engine *engine;  // made by the first run
   decode_watch watch;
   void *watch_user;
+  const volatile sig_atomic_t *stop;
   char description[256];
 };
 
@@ -101,6 +102,10 @@ void decoder_set_watch(decoder *decoder, decode_watch watch, void *user) {
     decoder->engine->ops->free(decoder->engine);
   decoder->engine = NULL;
   describe(decoder);
+}
+
+void decoder_set_stop(decoder *decoder, const volatile sig_atomic_t *stop) {
+  decoder->stop = stop;
 }
 
 void decoder_free(decoder *decoder) {
@@ -237,6 +242,11 @@ static ss_status take_prompts(decode_run *run, int64_t most_tokens) {
   return SS_OK;
 }
 
+static ss_status check_stop(const decode_run *run) {
+  const volatile sig_atomic_t *stop = run->decoder->stop;
+  return stop != NULL && *stop != 0 ? ss_fail(run->error, SS_ERROR_INTERRUPTED, "interrupted") : SS_OK;
+}
+
 // New sequences first: they join the others' decoding at once.
 static ss_status refill(decode_run *run) {
   decoder *decoder = run->decoder;
@@ -245,6 +255,7 @@ static ss_status refill(decode_run *run) {
     return SS_OK;
   bool here = gpt_device(decoder->model)->synchronous;
   while (!run->exhausted && run->n_busy < decoder->n_slot) {
+    SS_TRY(check_stop(run));
     SS_TRY(take_prompts(run, here ? PREFILL_TOKENS_HOST : PREFILL_TOKENS_DEVICE));
     decode_batch *prompts = &decoder->prompts;
     if (prompts->n_row == 0)
@@ -302,6 +313,7 @@ static ss_status run_in_turns(decode_run *run) {
   for (;; ++run->round) {
     double start = ss_seconds();
     run->outside_seconds = 0;
+    SS_TRY(check_stop(run));
     SS_TRY(refill(run));
     double filled = ss_seconds();
     statistics->prefill_seconds += filled - start - run->outside_seconds;
@@ -323,6 +335,7 @@ static ss_status run_ahead(decode_run *run) {
   const decode_engine_ops *ops = run->engine->ops;
   double start = ss_seconds(), prefill = 0, decode = 0;
   for (;; ++run->round) {
+    SS_TRY(check_stop(run));
     SS_TRY(stamp(run, STAMP_PREFILL));
     SS_TRY(refill(run));
     if (run->n_busy == 0)

@@ -3,6 +3,7 @@
 #ifndef SELFSPAN_INFER_DECODER_H
 #define SELFSPAN_INFER_DECODER_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -107,6 +108,10 @@ typedef ss_status (*decode_sink)(void *user, const decode_result *result, ss_err
 // Called with every generated token as it is appended, and the rows that its query read. Set before decoder_run; NULL: off.
 typedef void (*decode_watch)(void *user, int64_t index, int32_t token, int32_t rows);
 void decoder_set_watch(decoder *decoder, decode_watch watch, void *user);
+
+// Looked at before every prefill and every round of steps: not zero: decoder_run ends with SS_ERROR_INTERRUPTED, the
+// sequences under way are dropped. Must outlive the decoder; NULL: never.
+void decoder_set_stop(decoder *decoder, const volatile sig_atomic_t *stop);
 
 // Decodes everything that `source` yields. A prompt that cannot fit is an error naming both lengths.
 ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, void *user,

@@ -286,7 +286,7 @@ static void one_process_a_folder(void **state) {
   assert_int_equal(read(ready[0], &byte, 1), 1);
   train_folder *folder = NULL;
   assert_refused(train_folder_open(&folder, path, TRAIN_FOLDER_RESUME, &error), SS_ERROR_IO,
-                 "another process is training in this folder");
+                 "another process is writing in this folder");
   close(done[1]);
   int status = 1;
   assert_int_equal(waitpid(child, &status, 0), child);

@@ -2,13 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/file.h"
+#include "common/folder.h"
 #include "common/memory.h"
 
 enum { FILE_CONFIG, FILE_METRICS, FILE_BEST, FILE_MODEL, FILE_OUTCOME, N_FILE };
@@ -18,7 +18,7 @@ static const char *const file_names[N_FILE] = {"config.json", "metrics.csv", "be
 struct train_folder {
   char *path, *checkpoints;
   char *files[N_FILE];
-  int lock;  // descriptor of OUT/.lock, -1 when not held
+  ss_folder_lock lock;
 };
 
 const char *train_folder_config(const train_folder *folder) {
@@ -56,44 +56,6 @@ static ss_status remove_hashed(const char *path, ss_error *error) {
   return status;
 }
 
-// Removes what a killed run was writing: ".NAME.tmp-PID". Nobody else writes here: the folder is locked.
-static ss_status remove_temporaries(const char *path, ss_error *error) {
-  DIR *directory = opendir(path);
-  if (directory == NULL)
-    return ss_fail_errno(error, SS_ERROR_IO, "%s: cannot read the folder", path);
-  ss_status status = SS_OK;
-  struct dirent *entry;
-  while (status == SS_OK && (entry = readdir(directory)) != NULL) {
-    char *full = NULL;
-    if (entry->d_name[0] != '.' || strstr(entry->d_name, ".tmp-") == NULL)
-      continue;
-    status = ss_format(&full, error, "%s/%s", path, entry->d_name);
-    if (status == SS_OK)
-      status = remove_file(full, error);
-    free(full);
-  }
-  closedir(directory);
-  return status;
-}
-
-static ss_status take_lock(train_folder *folder, ss_error *error) {
-  char *path = NULL;
-  SS_TRY(ss_format(&path, error, "%s/.lock", folder->path));
-  ss_status status = SS_OK;
-  struct flock whole;
-  memset(&whole, 0, sizeof whole);
-  whole.l_type = F_WRLCK;
-  whole.l_whence = SEEK_SET;
-  folder->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (folder->lock < 0)
-    status = ss_fail_errno(error, SS_ERROR_IO, "%s: cannot write", path);
-  // A file system without locks is no reason not to train.
-  else if (fcntl(folder->lock, F_SETLK, &whole) != 0 && (errno == EACCES || errno == EAGAIN))
-    status = ss_fail(error, SS_ERROR_IO, "%s: another process is training in this folder", folder->path);
-  free(path);
-  return status;
-}
-
 // A folder that an earlier run has used holds at least one of these.
 static ss_status refuse_earlier_run(const train_folder *folder, ss_error *error) {
   int64_t *steps = NULL, count = 0;
@@ -114,19 +76,18 @@ static ss_status prepare(train_folder *folder, const char *path, train_folder_us
   SS_TRY(ss_format(&folder->checkpoints, error, "%s/checkpoints", path));
   for (int i = 0; i < N_FILE; i++)
     SS_TRY(ss_format(&folder->files[i], error, "%s/%s", path, file_names[i]));
+  SS_TRY(ss_folder_lock_take(&folder->lock, path, error));
   SS_TRY(ss_make_directories(folder->checkpoints, error));
-  SS_TRY(take_lock(folder, error));
   if (use == TRAIN_FOLDER_NEW)
     SS_TRY(refuse_earlier_run(folder, error));
-  SS_TRY(remove_temporaries(folder->path, error));
-  return remove_temporaries(folder->checkpoints, error);
+  SS_TRY(ss_remove_leftovers(folder->path, true, error));
+  return ss_remove_leftovers(folder->checkpoints, true, error);
 }
 
 ss_status train_folder_open(train_folder **out, const char *path, train_folder_use use, ss_error *error) {
   *out = NULL;
   train_folder *made = NULL;
   SS_TRY(ss_allocate(&made, 1, sizeof *made, "run folder", error));
-  made->lock = -1;
   ss_status status = prepare(made, path, use, error);
   if (status != SS_OK) {
     train_folder_close(made);
@@ -145,8 +106,7 @@ ss_status train_folder_clear(train_folder *folder, ss_error *error) {
 void train_folder_close(train_folder *folder) {
   if (folder == NULL)
     return;
-  if (folder->lock >= 0)
-    close(folder->lock);
+  ss_folder_lock_release(&folder->lock);
   for (int i = 0; i < N_FILE; i++)
     free(folder->files[i]);
   free(folder->checkpoints);
