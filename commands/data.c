@@ -61,6 +61,7 @@ typedef struct {
   output_folder output;
   const volatile sig_atomic_t *stop;
   bool replaces;  // a dataset that stands in the folder
+  bool output_opened;
   // The split under way, for the message of an interruption.
   data_split split;
   int64_t examples;
@@ -267,23 +268,26 @@ static ss_status print_summary(const data_run *run, ss_error *error) {
 static ss_status run_task(data_run *run, const void *task_config, ss_error *error) {
   const data_options *options = run->options;
   SS_TRY(run->task->open(&run->state, task_config, (uint64_t)run->config->seed, options->exclude,
-                         options->quiet, error));
+                         &(data_opening){options->quiet, run->stop}, error));
   SS_TRY(run->task->vocabulary(run->state, (int32_t)run->config->n_anchor, &run->vocabulary, error));
   SS_TRY(start_card(run, error));
   if (*run->stop)
     return SS_ERROR_INTERRUPTED;
   SS_TRY(data_output_open(&run->output, options->out, options->force, &run->replaces, error));
+  run->output_opened = true;
   SS_TRY(write_all(run, error));
   return *run->stop ? SS_ERROR_INTERRUPTED : data_output_commit(&run->output, error);
 }
 
 // A dataset is whole or absent, so what was made until now is gone.
 static void say_interrupted(const data_run *run, ss_error *error) {
+  char until[96] = "before the first example";
+  if (run->output_opened)
+    snprintf(until, sizeof until, "after %lld examples of %s", (long long)run->examples,
+             data_split_name(run->split));
   ss_error_clear(error);
-  ss_fail(error, SS_ERROR_INTERRUPTED,
-          "%s: interrupted after %lld examples of %s; nothing is kept%s; the same command starts again",
-          run->options->out, (long long)run->examples, data_split_name(run->split),
-          run->replaces ? ", the dataset that was there is as it was" : "");
+  ss_fail(error, SS_ERROR_INTERRUPTED, "%s: interrupted %s; nothing is kept%s; the same command starts again",
+          run->options->out, until, run->replaces ? ", the dataset that was there is as it was" : "");
 }
 
 static ss_status run_command(const data_options *options, const data_task *task, const ss_key_group *groups,

@@ -271,6 +271,11 @@ static void report(const rows *source, int64_t done, int64_t total) {
     source->options.progress(source->options.progress_context, done, total);
 }
 
+ss_status rows_check_stop(const rows *source, ss_error *error) {
+  const volatile sig_atomic_t *stop = source->options.stop;
+  return stop != NULL && *stop != 0 ? ss_fail(error, SS_ERROR_INTERRUPTED, "interrupted") : SS_OK;
+}
+
 // Puts a record that parsed into the index, unless the caller's check objects.
 static ss_status accept(rows *source, rows_place place, rows_row *row, ss_error *error) {
   bool leave_out = false;
@@ -321,6 +326,8 @@ static ss_status index_stories(rows *source, rows_scratch *scratch, ss_error *er
       status = ss_fail(error, status, "%s", problem.message);
     if (k % REPORT_EVERY == 0 || k + 1 == n)
       report(source, k + 1, n);
+    if (status == SS_OK)
+      status = rows_check_stop(source, error);
   }
   return status;
 }
@@ -370,6 +377,8 @@ static ss_status index_file(rows *source, rows_scratch *scratch, ss_error *error
     else
       status = index_record(source, scratch, &record, number++, error);
     header = false;
+    if (status == SS_OK)
+      status = rows_check_stop(source, error);
     if (status != SS_OK)
       break;
     if (number % REPORT_EVERY == 0)

@@ -27,6 +27,7 @@
 #define SELFSPAN_DATA_ROWS_H
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -80,7 +81,8 @@ typedef struct {
   // Called now and then while the source is opened, with bytes (stories: files) read so far and in all; a gzip file is
   // read twice. May be NULL.
   void (*progress)(void *progress_context, int64_t done, int64_t total);
-  void *context, *progress_context;  // of check, of progress
+  void *context, *progress_context;   // of check, of progress
+  const volatile sig_atomic_t *stop;  // not zero: opening ends with SS_ERROR_INTERRUPTED; may be NULL
 } rows_options;
 
 typedef struct rows rows;

@@ -113,12 +113,14 @@ ss_status rows_gunzip(int file, const char *name, int64_t most,
 }
 
 typedef struct {
+  const rows *source;
   int file;
   const char *folder;
 } unpack_target;
 
 static ss_status write_plain(void *context, const char *bytes, int64_t n, ss_error *error) {
   const unpack_target *target = context;
+  SS_TRY(rows_check_stop(target->source, error));
   while (n > 0) {
     ssize_t written = write(target->file, bytes, (size_t)n);
     if (written < 0 && errno == EINTR)
@@ -145,7 +147,7 @@ ss_status rows_unpack(rows *source, int *file, ss_error *error) {
     folder = "/tmp";
   char *name = NULL;
   SS_TRY(ss_format(&name, error, "%s/selfspan-rows-XXXXXX", folder));
-  unpack_target target = {mkstemp(name), folder};
+  unpack_target target = {source, mkstemp(name), folder};
   ss_status status = SS_OK;
   if (target.file < 0)
     status = ss_fail_errno(error, SS_ERROR_IO, "%s (TMPDIR): no temporary file can be made", folder);

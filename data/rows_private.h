@@ -65,6 +65,9 @@ bool rows_is_blank(const char *text, int64_t n);
 ss_status rows_buffer_set(rows_buffer *buffer, const char *text, int64_t n, ss_error *error);
 ss_status rows_buffer_add(rows_buffer *buffer, const char *text, int64_t n, ss_error *error);
 
+// SS_ERROR_INTERRUPTED when options.stop is set.
+ss_status rows_check_stop(const rows *source, ss_error *error);
+
 // --- rows_gzip.c ---
 
 bool rows_is_gzip(int file);

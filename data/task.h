@@ -3,6 +3,7 @@
 #ifndef SELFSPAN_DATA_TASK_H
 #define SELFSPAN_DATA_TASK_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,6 +15,12 @@
 typedef enum { DATA_TRAIN, DATA_VALIDATION, DATA_TEST, DATA_N_SPLIT } data_split;
 const char *data_split_name(data_split split);  // "train", "validation", "test"
 
+// What long reading does beside it.
+typedef struct {
+  bool quiet;                         // do not show how far it is
+  const volatile sig_atomic_t *stop;  // not zero: stop with SS_ERROR_INTERRUPTED; may be NULL
+} data_opening;
+
 typedef struct data_task {
   const char *name;
   const char *summary;
@@ -22,10 +29,9 @@ typedef struct data_task {
   size_t config_size;
 
   // Opens a source: `config` is the filled struct; *state is freed by close. A reader of files takes its
-  // paths from the config, and shows how far it is unless `quiet`. `exclude` (may be NULL) is a file of contents to keep out
-  // (one a line).
-  ss_status (*open)(void **state, const void *config, uint64_t seed, const char *exclude, bool quiet,
-                    ss_error *error);
+  // paths from the config. `exclude` (may be NULL) is a file of contents to keep out (one a line).
+  ss_status (*open)(void **state, const void *config, uint64_t seed, const char *exclude,
+                    const data_opening *how, ss_error *error);
   void (*close)(void *state);
   // The vocabulary this source writes; the caller owns *out. Asked for once, before the first scratch; it outlives the
   // examples, because a task may cut them to a number of tokens.

@@ -25,7 +25,8 @@ static void configure(arithmetic_config *config, const char *const *settings) {
 static void source_open(source *out, uint64_t seed, const char *exclude, const char *const *settings) {
   ss_error error = {0};
   configure(&out->config, settings);
-  assert_ok(arithmetic_task.open(&out->state, &out->config, seed, exclude, true, &error));
+  assert_ok(
+      arithmetic_task.open(&out->state, &out->config, seed, exclude, &(data_opening){.quiet = true}, &error));
   assert_ok(arithmetic_task.scratch_create(out->state, &out->scratch, &error));
 }
 
@@ -499,8 +500,8 @@ static void excluded_expressions_stay_out(void **state) {
   arithmetic_config config;
   void *opened = NULL;
   configure(&config, small);
-  assert_refused(arithmetic_task.open(&opened, &config, 3, path, true, &error), SS_ERROR_INPUT,
-                 "line 2: '*' at column 3");
+  assert_refused(arithmetic_task.open(&opened, &config, 3, path, &(data_opening){.quiet = true}, &error),
+                 SS_ERROR_INPUT, "line 2: '*' at column 3");
   free(list);
   example_free(&scratch);
 }
@@ -513,7 +514,8 @@ static void refuse(const char *setting, const char *other, const char *part) {
   void *opened = NULL;
   const char *const settings[] = {setting, other, NULL};
   configure(&config, settings);
-  assert_refused(arithmetic_task.open(&opened, &config, 1, NULL, true, &error), SS_ERROR_USAGE, part);
+  assert_refused(arithmetic_task.open(&opened, &config, 1, NULL, &(data_opening){.quiet = true}, &error),
+                 SS_ERROR_USAGE, part);
 }
 
 static void impossible_configurations_are_refused(void **state) {

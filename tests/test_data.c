@@ -44,7 +44,7 @@ static void open_task(opened *out, const char *const *settings) {
   assert_ok(ss_config_defaults(groups, &error));
   for (; settings != NULL && *settings != NULL; settings++)
     assert_ok(ss_config_set(groups, *settings, "test", &error));
-  assert_ok(arithmetic_task.open(&out->state, &out->config, 4, NULL, true, &error));
+  assert_ok(arithmetic_task.open(&out->state, &out->config, 4, NULL, &(data_opening){.quiet = true}, &error));
   assert_ok(arithmetic_task.vocabulary(out->state, 32, &out->vocabulary, &error));
 }
 

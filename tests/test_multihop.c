@@ -16,7 +16,7 @@ static void *open_task(multihop_config *config, uint64_t seed, const char *const
   assert_ok(ss_config_defaults(groups, &error));
   for (; settings != NULL && *settings != NULL; settings++)
     assert_ok(ss_config_set(groups, *settings, "test", &error));
-  assert_ok(multihop_task.open(&source, config, seed, NULL, true, &error));
+  assert_ok(multihop_task.open(&source, config, seed, NULL, &(data_opening){.quiet = true}, &error));
   return source;
 }
 
@@ -167,16 +167,19 @@ static void settings_are_checked(void **state) {
   ss_error error = {0};
   void *source = NULL;
   multihop_config config = {.people_low = 5, .people_high = 4, .names = 16};
-  assert_refused(multihop_task.open(&source, &config, 1, NULL, true, &error), SS_ERROR_USAGE,
-                 "people_low = 5");
+  assert_refused(multihop_task.open(&source, &config, 1, NULL, &(data_opening){.quiet = true}, &error),
+                 SS_ERROR_USAGE, "people_low = 5");
   config.people_low = 2;
   config.names = 3;
-  assert_refused(multihop_task.open(&source, &config, 1, NULL, true, &error), SS_ERROR_USAGE, "names = 3");
+  assert_refused(multihop_task.open(&source, &config, 1, NULL, &(data_opening){.quiet = true}, &error),
+                 SS_ERROR_USAGE, "names = 3");
   config.names = 16;
-  assert_refused(multihop_task.open(&source, &config, 1, "contexts.txt", true, &error), SS_ERROR_USAGE,
-                 "--exclude");
+  assert_refused(multihop_task.open(&source, &config, 1, "contexts.txt", &(data_opening){.quiet = true},
+                                    &error),
+                 SS_ERROR_USAGE, "--exclude");
   snprintf(config.rows.path, sizeof config.rows.path, "/nonexistent/rows.jsonl");
-  assert_refused(multihop_task.open(&source, &config, 1, NULL, true, &error), SS_ERROR_IO, "rows.jsonl");
+  assert_refused(multihop_task.open(&source, &config, 1, NULL, &(data_opening){.quiet = true}, &error),
+                 SS_ERROR_IO, "rows.jsonl");
 }
 
 // --- rows ---

@@ -479,6 +479,33 @@ static void threads_read_in_any_order(void **state) {
   }
 }
 
+// In every form; a flag that is not raised changes nothing.
+static void opening_can_be_stopped(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH], story[TEST_PATH];
+  static const char *const names[] = {"stopped.jsonl", "stopped.csv", "stopped.jsonl.gz", "stopped_stories"};
+  const rows_field fields[] = {{"article", ROWS_FILLED}};
+  volatile sig_atomic_t stop = 0;
+  rows *source = NULL;
+  test_write(path, names[0], "{\"article\": \"a\"}\n{\"article\": \"b\"}\n");
+  test_write(path, names[1], "article\na\nb\n");
+  write_gzip(test_path(path, names[2]), "wb", "{\"article\": \"a\"}\n", 17);
+  assert_ok(ss_make_directories(test_path(path, names[3]), &error));
+  test_write(story, "stopped_stories/a.story", "Text\n\n@highlight\n\nShort\n");
+  for (int form = 0; form < 4; form++)
+    for (stop = 0; stop <= 1; stop++) {
+      const rows_options options = {.fields = fields, .n_field = 1, .stop = &stop};
+      ss_status status = rows_open(&source, test_path(path, names[form]), &options, &error);
+      if (stop == 1)
+        assert_refused(status, SS_ERROR_INTERRUPTED, "interrupted");
+      else
+        assert_ok(status);
+      if (stop == 0)
+        rows_close(source);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(json_lines_are_rows),        cmocka_unit_test(csv_records_are_rows),
@@ -487,6 +514,7 @@ int main(void) {
       cmocka_unit_test(a_long_row_is_broken),       cmocka_unit_test(gzip_is_read_like_plain_text),
       cmocka_unit_test(the_form_is_told_or_forced), cmocka_unit_test(the_caller_checks_rows),
       cmocka_unit_test(a_changed_file_is_noticed),  cmocka_unit_test(threads_read_in_any_order),
+      cmocka_unit_test(opening_can_be_stopped),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

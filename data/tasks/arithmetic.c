@@ -122,9 +122,9 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, bool quiet,
-                             ss_error *error) {
-  (void)quiet;
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+                             const data_opening *how, ss_error *error) {
+  (void)how;
   arithmetic_state *state = NULL;
   SS_TRY(check_config(config, error));
   SS_TRY(ss_allocate(&state, 1, sizeof *state, "arithmetic source", error));

@@ -82,7 +82,7 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_split(cnndm_state *state, int split, bool quiet, ss_error *error) {
+static ss_status open_split(cnndm_state *state, int split, const data_opening *how, ss_error *error) {
   static const char *const labels[DATA_N_SPLIT] = {"reading train", "reading validation", "reading test"};
   const cnndm_config *config = &state->config;
   const rows_field fields[N_FIELD] = {[FIELD_ARTICLE] = {config->article_field, ROWS_FILLED},
@@ -93,12 +93,13 @@ static ss_status open_split(cnndm_state *state, int split, bool quiet, ss_error 
                                 .id = config->id_field[0] == '\0' ? NULL : config->id_field,
                                 .fail = config->on_error == CNNDM_FAIL,
                                 .check = state->excluded.n > 0 ? check_row : NULL,
-                                .context = state};
+                                .context = state,
+                                .stop = how->stop};
   int64_t left_out = state->n_left_out;  // of the splits before
   if (config->paths[split][0] == '\0')
     return SS_OK;
-  SS_TRY(
-      rows_open_shown(&state->sources[split], config->paths[split], &options, labels[split], quiet, error));
+  SS_TRY(rows_open_shown(&state->sources[split], config->paths[split], &options, labels[split], how->quiet,
+                         error));
   if (rows_count(state->sources[split]) > 0)
     return SS_OK;
   char *notes = NULL;
@@ -111,8 +112,8 @@ static ss_status open_split(cnndm_state *state, int split, bool quiet, ss_error 
   return status;
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, bool quiet,
-                             ss_error *error) {
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+                             const data_opening *how, ss_error *error) {
   (void)seed;  // the files say everything
   cnndm_state *state = NULL;
   SS_TRY(ss_allocate(&state, 1, sizeof *state, "cnndm source", error));
@@ -129,7 +130,7 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
   if (status == SS_OK && exclude != NULL)
     status = excluded_read(&state->excluded, exclude, error);
   for (int split = 0; status == SS_OK && split < DATA_N_SPLIT; split++)
-    status = open_split(state, split, quiet, error);
+    status = open_split(state, split, how, error);
   if (status != SS_OK)
     close_source(state);
   else

@@ -64,8 +64,8 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, bool quiet,
-                             ss_error *error) {
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+                             const data_opening *how, ss_error *error) {
   (void)seed;  // the file says everything
   jsonl_state *state = NULL;
   SS_TRY(ss_allocate(&state, 1, sizeof *state, "jsonl source", error));
@@ -78,9 +78,10 @@ static ss_status open_source(void **out, const void *config, uint64_t seed, cons
   rows_options options = {.format = ROWS_JSONL,
                           .fail = state->config.on_error == JSONL_FAIL,
                           .check = check_row,
-                          .context = state};
+                          .context = state,
+                          .stop = how->stop};
   if (status == SS_OK)
-    status = rows_open_shown(&state->source, state->config.path, &options, "reading", quiet, error);
+    status = rows_open_shown(&state->source, state->config.path, &options, "reading", how->quiet, error);
   if (status == SS_OK && rows_count(state->source) == 0)
     status = ss_fail(error, SS_ERROR_INPUT, "%s: no usable row (%lld broken, %lld excluded)",
                      state->config.path, (long long)rows_n_broken(state->source),

@@ -153,15 +153,15 @@ static void close_source(void *opaque) {
   free(state);
 }
 
-static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude, bool quiet,
-                             ss_error *error) {
+static ss_status open_source(void **out, const void *config, uint64_t seed, const char *exclude,
+                             const data_opening *how, ss_error *error) {
   multihop_state *state = NULL;
   SS_TRY(ss_allocate(&state, 1, sizeof *state, "multihop source", error));
   state->config = *(const multihop_config *)config;
   state->seed = seed;
   ss_status status = SS_OK;
   if (state->config.rows.path[0] != '\0')
-    status = jsonl_task.open(&state->rows, &state->config.rows, seed, exclude, quiet, error);
+    status = jsonl_task.open(&state->rows, &state->config.rows, seed, exclude, how, error);
   else if (exclude != NULL)
     status =
         ss_fail(error, SS_ERROR_USAGE,
