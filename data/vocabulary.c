@@ -336,15 +336,18 @@ ss_status vocabulary_decode(const vocabulary *vocabulary, const int32_t *ids, in
     const char *bytes;
     int64_t count;
     vocabulary_token_text(vocabulary, ids[k], text_only, room, &bytes, &count);
-    if (length + count + 1 > capacity) {
-      ss_status status = ss_grow(&text, &capacity, length + count + 1, 1, "decoded text", error);
+    if (length + 3 * count + 1 > capacity) {
+      ss_status status = ss_grow(&text, &capacity, length + 3 * count + 1, 1, "decoded text", error);
       if (status != SS_OK) {
         free(text);
         return status;
       }
     }
-    memcpy(text + length, bytes, (size_t)count);
-    length += count;
+    for (int64_t b = 0; b < count; b++) {
+      int64_t n_byte = bytes[b] == '\0' ? 3 : 1;
+      memcpy(text + length, bytes[b] == '\0' ? "\xef\xbf\xbd" : bytes + b, (size_t)n_byte);
+      length += n_byte;
+    }
   }
   text[length] = '\0';
   *out = text;

@@ -56,7 +56,8 @@ void vocabulary_token_text(const vocabulary *vocabulary, int32_t id, bool text_o
                            char room[VOCABULARY_TOKEN_ROOM], const char **bytes, int64_t *n);
 
 // Readable text of ids, special tokens as <[> <:> <=> <#k> <bos> <eos> <task>; malloc'ed. With text_only the
-// special tokens (a tokenizer's own as well) are left out. It is UTF-8 if the tokens make it so: bytes are what they are.
+// special tokens (a tokenizer's own as well) are left out. It is UTF-8 if the tokens make it so: bytes are what they are, but
+// a zero byte, which would end the text, is U+FFFD.
 ss_status vocabulary_decode(const vocabulary *vocabulary, const int32_t *ids, int64_t n, bool text_only,
                             char **out, ss_error *error);
 
