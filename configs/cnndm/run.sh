@@ -8,6 +8,7 @@
 #   BASE=models/smollm2.h5              the base, and what its tokenizer was read from (both by `make smollm2`):
 #   TOKENIZER=models/SmolLM2-135M-Instruct.Q4_1.gguf
 #   ANCHORS=256                         of the base's vocabulary (selfspan import --anchors)
+#   For GPT-2 124M: selfspan import --from gpt2/ --out models/gpt2.h5, BASE=models/gpt2.h5 TOKENIZER=gpt2/
 #   CONFIG=configs/cnndm/train.yaml     DEVICE=cuda      ARMS="dense annotated span index"      DATA="--set cnndm.references=1"
 #   RATES="1e-4 2e-4 3e-4"  SEEDS="1 2"      24 runs of 15 s on an H100; a run leaves 0.5 GB, while it lasts 2.7 GB
 set -euo pipefail
@@ -38,10 +39,10 @@ else
     --set "cnndm.train=$1" --set "cnndm.validation=$2" --set "cnndm.test=$3" --set "cnndm.tokenizer=$tokenizer" ${DATA:-}
 fi
 
-# The best score of a run on the validation rows.
+# The best score of a run on the validation rows, -1 where there is none.
 best_score() {
-  awk -F, 'NR == 1 { for (k = 1; k <= NF; k++) if ($k == "validation_score") column = k; next }
-           $column != "" && $column + 0 > best { best = $column + 0 } END { print best + 0 }' "$1/metrics.csv"
+  awk -F, 'BEGIN { best = -1 } NR == 1 { for (k = 1; k <= NF; k++) if ($k == "validation_score") column = k; next }
+           $column != "" && $column + 0 > best { best = $column + 0 } END { print best }' "$1/metrics.csv"
 }
 
 chosen=()
@@ -50,7 +51,7 @@ for name in $arms; do
   if [ "$name" = index ]; then
     arm=span policy=(--set span.choose=index)
   fi
-  best='' best_of=0
+  best='' best_of=-1
   for rate in $rates; do
     for seed in $seeds; do
       out=$run/$name-$rate-$seed
