@@ -50,8 +50,8 @@ ss_status vocabulary_encode(const vocabulary *vocabulary, const char *text, int6
 
 #define VOCABULARY_TOKEN_ROOM 48
 
-// *bytes = what vocabulary_decode writes for one token, *n of them, not zero-terminated; in `room` or the vocabulary's own.
-// They may be a part of a UTF-8 sequence, which the next tokens complete.
+// *bytes = what vocabulary_decode makes text of for one token (a zero byte as it is), *n of them, not zero-terminated; in `room`
+// or the vocabulary's own. They may be a part of a UTF-8 sequence, which the next tokens complete.
 void vocabulary_token_text(const vocabulary *vocabulary, int32_t id, bool text_only,
                            char room[VOCABULARY_TOKEN_ROOM], const char **bytes, int64_t *n);
 
