@@ -12,8 +12,8 @@
 // Prompt tokens of one prefill call: enough for full matrix products, small enough for the workspace.
 #define PREFILL_TOKENS_HOST 4096
 #define PREFILL_TOKENS_DEVICE DECODE_PREFILL_TOKENS
-// While the device runs on its own, this part of the slots waits for each other before they are filled: a prefill of
-// few prompts takes as long as one of many.
+// While the device runs on its own, free slots wait for each other until they are this part of all, or enough for a full
+// prefill: one of few prompts takes as long as one of many.
 #define REFILL_PART 16
 
 enum { STAMP_PREFILL, STAMP_DECODE, STAMP_END, STAMPS };
@@ -185,6 +185,7 @@ typedef struct {
   decode_statistics *statistics;
   ss_error *error;
   int64_t round, n_busy;
+  int64_t n_prompt, prompt_tokens;  // taken so far
   bool exhausted;
   double outside_seconds;  // the caller's, of this round: reading prompts, scoring results
 } decode_run;
@@ -238,6 +239,8 @@ static ss_status take_prompts(decode_run *run, int64_t most_tokens) {
     SS_TRY(decode_batch_add_prompt(prompts, slot, s, decoder->slot_rows, run->error));
     SS_TRY(run->engine->ops->start(run->engine, s, run->error));
     run->statistics->prefill_tokens += request.n_prompt;
+    run->prompt_tokens += request.n_prompt;
+    ++run->n_prompt;
   }
   return SS_OK;
 }
@@ -247,16 +250,21 @@ static ss_status check_stop(const decode_run *run) {
   return stop != NULL && *stop != 0 ? ss_fail(run->error, SS_ERROR_INTERRUPTED, "interrupted") : SS_OK;
 }
 
+// Whether the free slots, with prompts as long as those so far, fill a prefill.
+static bool fills_prefill(const decode_run *run, int64_t most_tokens) {
+  int64_t n_free = run->decoder->n_slot - run->n_busy;
+  return run->n_prompt > 0 && n_free * run->prompt_tokens >= most_tokens * run->n_prompt;
+}
+
 // New sequences first: they join the others' decoding at once.
 static ss_status refill(decode_run *run) {
   decoder *decoder = run->decoder;
   int64_t n_free = decoder->n_slot - run->n_busy;
-  if (run->engine->ops->lag > 0 && run->n_busy > 0 && n_free * REFILL_PART < decoder->n_slot)
-    return SS_OK;
-  bool here = gpt_device(decoder->model)->synchronous;
-  while (!run->exhausted && run->n_busy < decoder->n_slot) {
+  int64_t most = gpt_device(decoder->model)->synchronous ? PREFILL_TOKENS_HOST : PREFILL_TOKENS_DEVICE;
+  bool all = run->engine->ops->lag == 0 || run->n_busy == 0 || n_free * REFILL_PART >= decoder->n_slot;
+  while (!run->exhausted && run->n_busy < decoder->n_slot && (all || fills_prefill(run, most))) {
     SS_TRY(check_stop(run));
-    SS_TRY(take_prompts(run, here ? PREFILL_TOKENS_HOST : PREFILL_TOKENS_DEVICE));
+    SS_TRY(take_prompts(run, most));
     decode_batch *prompts = &decoder->prompts;
     if (prompts->n_row == 0)
       break;

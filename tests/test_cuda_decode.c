@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "kernels/cuda/attention_decode.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda.h"
 
 // What a bf16 result may err: it is rounded once, to 8 bits.
@@ -91,12 +91,19 @@ static decode_tensors make_tensors(cuda_fixture *f, const decode_problem *p, ss_
   return t;
 }
 
-static void run_decode(cuda_fixture *f, int d, ss_attention_plan **plan, const decode_problem *p,
-                       const decode_tensors *t, bool statistics) {
+static void run_decode_by(cuda_fixture *f, int d, ss_attention_plan **plan, const decode_problem *p,
+                          const decode_tensors *t, bool statistics, attention_decode_units units) {
   ss_tensor none = {0};
   CUDA_RUN(f, d, attention_plan, plan, p->views, p->n_view, p->ranges, p->n_range, p->n_key, false);
+  if (d == ON_CUDA)
+    (*plan)->decode.units = units;
   CUDA_RUN(f, d, attention_forward, *plan, p->shape, t->out.on[d], statistics ? t->log_sum_exp.on[d] : none,
            t->q.on[d], t->k.on[d], t->v.on[d]);
+}
+
+static void run_decode(cuda_fixture *f, int d, ss_attention_plan **plan, const decode_problem *p,
+                       const decode_tensors *t, bool statistics) {
+  run_decode_by(f, d, plan, p, t, statistics, DECODE_CHOSEN_UNITS);
 }
 
 // What a view wrote, against the CPU's; the row that no view covers is untouched.
@@ -118,7 +125,7 @@ static void free_plan(cuda_fixture *f, int d, ss_attention_plan *plan) {
   f->device[d]->ops->attention_plan_free(f->device[d], plan);
 }
 
-// One problem, on fresh plans, twice with the same bits.
+// One problem, on fresh plans, twice with the same bits; and with a warp for each unit, where there are kernels for it.
 static void check_problem(cuda_fixture *f, const decode_problem *p, ss_dtype dtype) {
   cuda_context(f, "%d heads of %d over %d, %lld views, %lld ranges, %lld rows", p->shape.n_head,
                p->shape.head_dim, p->shape.n_kv_head, (long long)p->n_view, (long long)p->n_range,
@@ -136,12 +143,20 @@ static void check_problem(cuda_fixture *f, const decode_problem *p, ss_dtype dty
   run_decode(f, ON_CUDA, &plan, p, &again, false);
   free_plan(f, ON_CUDA, plan);
   cuda_check_same(f, "out", t.out.on[ON_CUDA], again.out.on[ON_CUDA]);
+  cuda_context(f, "a warp a unit");
+  decode_tensors by_warps = t;
+  by_warps.out = cuda_output(f, "out", t.out.on[0].rows, t.out.on[0].cols, dtype);
+  by_warps.out.on[ON_CPU] = t.out.on[ON_CPU];
+  plan = NULL;
+  run_decode_by(f, ON_CUDA, &plan, p, &by_warps, true, DECODE_WARP_UNITS);
+  free_plan(f, ON_CUDA, plan);
+  check_decode(f, p, &by_warps, dtype);
   cuda_release_all(f);
 }
 
 static const ss_attention_shape shapes[] = {{2, 2, 64, 0.125f}, {3, 1, 64, 0.125f}, {2, 1, 128, 0.09f},
                                             {10, 2, 32, 0.17f}, {4, 1, 64, 0.125f}, {2, 2, 16, 0.25f},
-                                            {6, 1, 128, 0.09f}};
+                                            {6, 1, 128, 0.09f}, {6, 6, 64, 0.125f}};
 #define N_SHAPE ((int)(sizeof shapes / sizeof *shapes))
 
 static void ragged(void **state) {
@@ -261,7 +276,8 @@ static void item_sizes_and_baseline(void **state) {
     if (attention_decode_plan(gpu, &plan, p.views, p.n_view, p.ranges, p.n_range, p.n_key, &serves) != SS_OK)
       fail_msg("%s", gpu->error.message);
     assert_true(serves);
-    for (int32_t rows = 16; rows <= 512; rows *= 2) {
+    for (int32_t rows = 16, i = 0; rows <= 512; rows *= 2, ++i) {
+      plan.units = i % 2 ? DECODE_WARP_UNITS : DECODE_BLOCK_UNITS;
       cuda_context(&f, "items of %d rows", rows);
       if (attention_decode_recut(gpu, &plan, p.shape, SS_BF16, rows) != SS_OK ||
           attention_decode_forward(gpu, &plan, p.shape, t.out.on[ON_CUDA], t.log_sum_exp.on[ON_CUDA],
@@ -311,19 +327,20 @@ static void like_resident(void **state) {
     if (attention_decode_plan(gpu, &plan, p.views, p.n_view, p.ranges, p.n_range, p.n_key, &serves) != SS_OK)
       fail_msg("%s", gpu->error.message);
     assert_true(serves);
-    for (int32_t rows = 32; rows <= 1024; rows *= 4) {
+    for (int32_t rows = 32, i = s; rows <= 1024; rows *= 4, ++i) {
+      plan.units = i % 2 ? DECODE_WARP_UNITS : DECODE_BLOCK_UNITS;
       cuda_context(&f, "shape %d, items of %d rows", s, rows);
       for (int resident = 0; resident < 2; ++resident) {
         decode_tensors *to = resident ? &again : &t;
-        uint32_t n_task;
+        uint32_t n_unit;
         if (resident) {
           plan.resident = true, plan.shape = p.shape, plan.dtype = dtype;
-          n_task = (uint32_t)(plan.n_item * plan.heads);
+          n_unit = (uint32_t)(plan.n_item * plan.heads);
           size_t bytes = (size_t)plan.n_item * (size_t)(p.shape.n_head * (p.shape.head_dim + 2)) *
                          sizeof(float);
-          CUDA_RUN(&f, ON_CUDA, allocate, &plan.device_n_task, sizeof n_task, "n_task");
+          CUDA_RUN(&f, ON_CUDA, allocate, &plan.device_n_unit, sizeof n_unit, "n_unit");
           CUDA_RUN(&f, ON_CUDA, allocate, &plan.device_partials, 2 * bytes, "partials");
-          CUDA_RUN(&f, ON_CUDA, upload, plan.device_n_task, &n_task, sizeof n_task);
+          CUDA_RUN(&f, ON_CUDA, upload, plan.device_n_unit, &n_unit, sizeof n_unit);
           plan.n_item *= 2;  // what else lies there has no work, and is not looked at
           unsigned char *grown = NULL;
           size_t item = sizeof(attention_decode_item), old = (size_t)plan.block_bytes;
@@ -341,9 +358,9 @@ static void like_resident(void **state) {
       cuda_check_same(&f, "out", cuda_rows(t.out, 0, p.n_view).on[ON_CUDA],
                       cuda_rows(again.out, 0, p.n_view).on[ON_CUDA]);
       plan.resident = false;
-      gpu->ops->release(gpu, plan.device_n_task);
+      gpu->ops->release(gpu, plan.device_n_unit);
       gpu->ops->release(gpu, plan.device_partials);
-      plan.device_n_task = plan.device_partials = NULL;
+      plan.device_n_unit = plan.device_partials = NULL;
     }
     attention_decode_free(gpu, &plan);
     cuda_release_all(&f);

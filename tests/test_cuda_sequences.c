@@ -247,9 +247,9 @@ static void check_plan(run *r) {
   const attention_decode_range *want_ranges = attention_decode_ranges(want);
   const attention_decode_item *want_items = attention_decode_items(want);
   unsigned char *block = allocate(got->device_bytes, 1);
-  uint32_t n_task;
+  uint32_t n_unit;
   download(r, block, got->device_block, (size_t)got->device_bytes);
-  download(r, &n_task, got->device_n_task, sizeof n_task);
+  download(r, &n_unit, got->device_n_unit, sizeof n_unit);
   const attention_decode_range *ranges = (const attention_decode_range *)(void *)block;
   const attention_decode_item *items = (const attention_decode_item *)(void *)(block + got->item_offset);
   for (int32_t s = 0; s < r->p->n_slot; ++s) {
@@ -264,7 +264,7 @@ static void check_plan(run *r) {
     for (int32_t k = 0; k < DECODE_RANGES_AFTER; ++k)
       EXPECT(r, s, own[n_range + k].first == 0 && own[n_range + k].start == INT32_MAX);
   }
-  EXPECT(r, -1, want->n_item <= got->n_item && n_task == want->n_item * got->heads);
+  EXPECT(r, -1, want->n_item <= got->n_item && n_unit == want->n_item * got->heads);
   for (int64_t i = 0; i < want->n_item; ++i) {
     const attention_decode_item *a = &items[i], *b = &want_items[i];
     EXPECT(r, b->view, a->n_row == b->n_row && a->query == b->query && a->view == b->view);

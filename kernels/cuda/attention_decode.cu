@@ -1,12 +1,12 @@
 // Decode attention: single queries over row ranges of a KV cache, at the memory's speed. The plan is explained in
 // attention_decode.h, what a warp does with rows in attention_decode.cuh.
 //
-// A block takes an item and a kv head (with up to DECODE_HEADS of its query heads; wider groups take several blocks, side
-// by side, which find the rows in the L2 cache). Neighbouring blocks have neighbouring heads, so that whole rows of the
-// cache are read at about the same time. Each of the block's warps takes an even part of the rows, and they meet once,
-// at the end.
+// A *unit* of an item is a kv head with up to DECODE_HEADS of its query heads; wider groups are several units, side by
+// side, which find the rows in the L2 cache. A block takes a unit, each of its warps an even part of the rows, and they
+// meet once, at the end. Where views are many, a block takes DECODE_WARPS units instead, a warp each with all of the rows:
+// what comes before the first copies is then done once for them, and they read pieces of rows that lie side by side. Neighbouring blocks have neighbouring heads, so that whole rows of the cache are read at about the same time.
 //
-// A warp looks up its key rows once: 32 ranges at a time lie in the lanes' registers, each lane finds its visible row's
+// Key rows are looked up once: 32 ranges at a time lie in a warp's lanes' registers, each lane finds its visible row's
 // range in five shuffles, the rows go to shared memory, and each step takes four from there in one load. K and V are
 // copied to shared memory asynchronously, two to four steps ahead, each lane its own pieces: what it waits for are its own
 // copies, no other thread. So 8 to 16 KB of a warp are on their way whatever it computes, and a short part is one round
@@ -23,7 +23,7 @@
 // The memory gives 3.0 TB/s / 132 = 23 bytes a nanosecond and multiprocessor: 23 KB must be in flight for a latency of
 // 1 us under load, and 40-64 KB to hide what warps do between loads. A multiprocessor with 228 KB takes 3, 4 or 6 blocks
 // of 4, 3 or 2 steps ahead: 192 KB in flight. One block alone has 32-64 KB, so that the last blocks of a launch still get
-// the memory's whole speed. Registers (sm_90a, no spills): 72 for one query head, 95, 118 and 128 for two to four.
+// the memory's whole speed. Registers (sm_90a, no spills): 80 for one query head, 94 for two, 128 for three and four.
 //
 // A step of 16 rows (head_dim 64, one query head) is 290 instructions for 4 KB: a quarter of what a multiprocessor can
 // issue at that rate.
@@ -32,51 +32,29 @@
 // are merged (1.6% at 128 rows an item).
 #include "kernels/cuda/attention_decode.h"
 
-#include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_decode_parts.cuh"
 #include "kernels/cuda/cuda.h"
 
 enum {
-  DECODE_HEADS = 4,                          // query heads of a warp at most (BF16; F32 takes one)
-  LISTED = DECODE_ROWS_MOST / DECODE_WARPS,  // rows of a warp at most
+  DECODE_HEADS = 4,  // query heads of a warp at most (BF16; F32 takes one)
   STEP_PIECES = 2 * DECODE_UNROLL * 32,
-  STEP_ROWS_MOST = 64,
   STAGES_LEAST = 2,  // steps of a warp that are on their way
   STAGES_MOST = 4,
   STAGE_BYTES = DECODE_WARPS * STEP_PIECES * 16,
   THREADS = DECODE_WARPS * 32,
-  MERGE_UNROLL = 4,
   LONG_ITEM = 384,    // rows
   NO_ROW = INT32_MIN  // neither a row nor the -1 behind the last
 };
 
-typedef struct {
-  const attention_decode_item *items;
-  const attention_decode_range *ranges;
-  const void *q, *k, *v;
-  void *out;
-  float *log_sum_exp;  // NULL: not wanted
-  int64_t q_stride, out_stride, log_sum_exp_stride;
-  int32_t k_bytes, v_bytes;        // between rows
-  float *partial_sums;             // [n_item, n_head, head_dim]
-  float2 *partial_totals;          // [n_item, n_head] highest score, sum
-  int32_t *counters;               // [n_view, blocks an item]
-  int32_t n_range, n_head, group;  // group: query heads of a kv head
-  uint32_t passes;                 // blocks that share a group's query heads
-  uint32_t per_item;               // blocks an item: n_kv_head * passes
-  uint32_t per_item_inverse;       // 2^32 / per_item, not above
-  int32_t stages;
-  const uint32_t *n_task_now;  // resident plans: blocks that have work; else NULL
-  float scale;                 // times log2(e)
-} decode_arguments;
-
-// Writes the key rows of visible rows [first, first + count) to rows[0..count), and -1 up to a multiple of every step's.
-// `range` holds or precedes the first.
+// Writes the key rows of visible rows [first, first + count) to rows[0..count), and -1 up to whole steps. `range` holds or
+// precedes the first.
+template <int step_rows>
 __device__ __forceinline__ void list_rows(int32_t *rows, const decode_arguments *a, int32_t range,
                                           int32_t first, int32_t count, int lane) {
   int32_t end = first + count;
 #pragma unroll
-  for (int32_t after = 0; after < STEP_ROWS_MOST; after += 32)
-    if ((count + after + lane) / STEP_ROWS_MOST == (count - 1) / STEP_ROWS_MOST)
+  for (int32_t after = 0; after < step_rows; after += 32)
+    if (count > 0 && (count + after + lane) / step_rows == (count - 1) / step_rows)
       rows[count + after + lane] = -1;
   for (bool more = count > 0; more; range += 32) {
     int2 entry = make_int2(0, INT32_MAX);  // first, start
@@ -148,134 +126,51 @@ __device__ __forceinline__ void wait_step(int32_t stages) {
     gpu_copy_wait<1>();
 }
 
-// --- parts of a result ---
-// `count` parts in shared memory, `pitch` floats apart: weighted sums [heads, dim], then the heads' (highest score,
-// sum). Each of the block's first heads * dim / 4 threads adds up four columns of a head, in the parts' order.
-template <int dim, int heads> struct decode_joined {
-  int32_t head, column;
-  float highest, total, sum[4];
-};
-
-template <int dim, int heads>
-__device__ __forceinline__ void join_parts(decode_joined<dim, heads> *joined, const float *parts,
-                                           int32_t pitch, int32_t count) {
-  int32_t head = joined->head, column = joined->column;
-  float highest = -INFINITY, total = 0, sum[4] = {0};
-  for (int32_t p = 0; p < count; ++p)
-    highest = fmaxf(highest, parts[p * pitch + heads * dim + 2 * head]);
-  float base = highest == -INFINITY ? 0.0f : highest;
-#pragma unroll 4
-  for (int32_t p = 0; p < count; ++p) {
-    const float *part = parts + p * pitch;
-    float shrink = gpu_exp2(part[heads * dim + 2 * head] - base);
-    float4 values = *reinterpret_cast<const float4 *>(part + head * dim + column);
-    total = fmaf(part[heads * dim + 2 * head + 1], shrink, total);
-    sum[0] = fmaf(values.x, shrink, sum[0]), sum[1] = fmaf(values.y, shrink, sum[1]);
-    sum[2] = fmaf(values.z, shrink, sum[2]), sum[3] = fmaf(values.w, shrink, sum[3]);
-  }
-  joined->highest = highest, joined->total = total;
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    joined->sum[i] = sum[i];
-}
-
-__device__ __forceinline__ void store_four(float *to, const float *values) {
-  store_elements<4>(to, values);
-}
-__device__ __forceinline__ void store_four(gpu_bf16 *to, const float *values) {
-  *reinterpret_cast<uint2 *>(to) = make_uint2(gpu_pack_bf16(values[0], values[1]),
-                                              gpu_pack_bf16(values[2], values[3]));
-}
-
-// head: the first of the block's.
-template <typename type, int dim, int heads>
-__device__ __forceinline__ void store_result(const decode_joined<dim, heads> *joined,
-                                             const decode_arguments *a, int32_t query, int32_t head) {
-  float inverse = joined->total > 0 ? 1.0f / joined->total : 0.0f, values[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    values[i] = joined->sum[i] * inverse;
-  head += joined->head;
-  store_four((type *)a->out + query * a->out_stride + (int64_t)head * dim + joined->column, values);
-  if (a->log_sum_exp && joined->column == 0)
-    a->log_sum_exp[query * a->log_sum_exp_stride + head] = decode_log_sum(joined->highest, joined->total);
-}
-
-// Leaves what the items [first, first + count) of a view have left in scratch as parts in shared memory, a part for each
-// LANES lanes of the block. Each takes every PARTS-th item, MERGE_UNROLL of them at a time.
-template <int dim, int heads>
-__device__ __forceinline__ void gather_items(float *parts, int32_t pitch, const decode_arguments *a,
-                                             int64_t first, int32_t count, int32_t head, int32_t n_here) {
-  enum { LANES = dim / 4, PARTS = THREADS / LANES };
-  int32_t part = (int32_t)threadIdx.x / LANES, column = (int32_t)threadIdx.x % LANES * 4;
-  for (int h = 0; h < n_here; ++h) {
-    const float2 *totals = a->partial_totals + first * a->n_head + head + h;
-    const float *sums = a->partial_sums + (first * a->n_head + head + h) * dim + column;
-    float highest = -INFINITY, total = 0, sum[4] = {0};
-    for (int32_t i = part; i < count; i += PARTS * MERGE_UNROLL) {
-      float2 one[MERGE_UNROLL];
-      float4 values[MERGE_UNROLL];
-#pragma unroll
-      for (int u = 0; u < MERGE_UNROLL; ++u) {
-        int64_t item = i + u * PARTS;
-        one[u] = make_float2(-INFINITY, 0), values[u] = make_float4(0, 0, 0, 0);
-        if (item < count) {
-          one[u] = __ldcg(&totals[item * a->n_head]);
-          values[u] = __ldcg(reinterpret_cast<const float4 *>(sums + item * a->n_head * dim));
-        }
-      }
-      float higher = highest;
-#pragma unroll
-      for (int u = 0; u < MERGE_UNROLL; ++u)
-        higher = fmaxf(higher, one[u].x);
-      float base = higher == -INFINITY ? 0.0f : higher, shrink = gpu_exp2(highest - base);
-      highest = higher, total *= shrink;
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        sum[k] *= shrink;
-#pragma unroll
-      for (int u = 0; u < MERGE_UNROLL; ++u) {
-        shrink = gpu_exp2(one[u].x - base);
-        total = fmaf(one[u].y, shrink, total);
-        sum[0] = fmaf(values[u].x, shrink, sum[0]), sum[1] = fmaf(values[u].y, shrink, sum[1]);
-        sum[2] = fmaf(values[u].z, shrink, sum[2]), sum[3] = fmaf(values[u].w, shrink, sum[3]);
-      }
-    }
-    float *to = parts + part * pitch;
-    store_elements<4>(to + h * dim + column, sum);
-    if (column == 0)
-      to[heads * dim + 2 * h] = highest, to[heads * dim + 2 * h + 1] = total;
-  }
-}
-
+// --- the kernel ---
 // Blocks of a multiprocessor that the compiler leaves registers for: as many as it can without spills.
 constexpr int32_t decode_blocks(int32_t heads) {
   return heads == 1 ? 6 : heads == 2 ? 5 : 4;
 }
 
-// The more blocks share a multiprocessor, the fewer stages each has room for. Where all blocks of a launch can run at
-// once they shall, with what room that leaves: no second round then starts when the first has nothing left to read.
-// Otherwise three, each with many rows under way, are best for long items, and as many as can be for short ones, which
-// begin and end while others read.
-static int32_t choose_stages(int64_t blocks, int64_t item_rows, int32_t most_blocks,
+// The more blocks share a multiprocessor, the fewer stages each has room for. Long items want every stage. Where all blocks
+// of a launch can run at once they shall, with what room that leaves: no second round then starts when the first has
+// nothing left to read. Otherwise as many as can be, which begin and end while others read; four where a warp has a unit,
+// and so several steps.
+static int32_t choose_stages(int64_t blocks, int64_t item_rows, bool warp_units, int32_t most_blocks,
                              int32_t n_multiprocessor) {
   int64_t each = (blocks + n_multiprocessor - 1) / n_multiprocessor;
   if (each > most_blocks)
-    each = item_rows >= LONG_ITEM ? 3 : most_blocks;
-  return each <= 3 ? 4 : each == 4 ? 3 : 2;
+    each = warp_units ? 4 : most_blocks;
+  return item_rows >= LONG_ITEM || each <= 3 ? 4 : each == 4 ? 3 : 2;
 }
 
-template <typename type, int dim, int heads>
+// Those who share a unit's rows: the block, or a warp.
+template <int warps> __device__ __forceinline__ void sync_team(void) {
+  if constexpr (warps == 1)
+    gpu_sync_warp();
+  else
+    gpu_sync_block();
+}
+
+// warps: of a team, which takes a unit: DECODE_WARPS, or 1.
+template <typename type, int dim, int heads, int warps>
 __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(const decode_arguments a) {
   typedef decode_shape<type, dim> shape;
   enum { WIDTH = shape::WIDTH, LANES = shape::LANES, ROWS = shape::ROWS };
-  enum { PARTS = THREADS / (dim / 4), PART_FLOATS = STAGES_LEAST * STAGE_BYTES / 4 / PARTS };
-  static_assert((int)PART_FLOATS >= heads * (dim + 2) && LISTED % ROWS == 0,
+  enum {
+    TEAMS = DECODE_WARPS / warps,
+    TEAM = 32 * warps,          // threads
+    FOURS = heads * (dim / 4),  // of a result's columns
+    PARTS = TEAM / (dim / 4),   // that merging leaves
+    PART_FLOATS = warps * STAGES_LEAST * STEP_PIECES * 4 / PARTS
+  };
+  static_assert((int)PART_FLOATS >= heads * (dim + 2) && DECODE_ROWS_MOST % ROWS == 0,
                 "room for all parts, and whole steps");
-  GPU_SHARED(int4, listed, [DECODE_WARPS][LISTED / 4]);
-  GPU_SHARED(int32_t, last, [1]);
+  GPU_SHARED(int4, listed, [DECODE_ROWS_MOST / 4]);
+  GPU_SHARED(int32_t, last, [TEAMS]);
   GPU_DYNAMIC_SHARED(shared);
-  int lane = (int)(threadIdx.x % 32), warp = (int)(threadIdx.x / 32);
+  int lane = (int)(threadIdx.x % 32), block_warp = (int)(threadIdx.x / 32);
+  int team = block_warp / warps, warp = block_warp % warps, thread = warp * 32 + lane;
   uint32_t item = __umulhi(blockIdx.x, a.per_item_inverse), part = blockIdx.x - item * a.per_item;
   if (part >= a.per_item)
     ++item, part -= a.per_item;
@@ -283,30 +178,39 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   const int4 *halves = reinterpret_cast<const int4 *>(a.items + index);
   int4 what = __ldcg(halves),
        where = __ldcg(halves + 1);  // start, n_row, range, query; view, item_first, n_item
-  if (a.n_task_now && blockIdx.x >= __ldcg(a.n_task_now))
+  if (a.n_unit_now && item * a.units >= __ldcg(a.n_unit_now))
     return;
-  int32_t kv_head = (int32_t)part, pass = 0;
+  int32_t unit = (int32_t)part * TEAMS + team;
+  int32_t kv_head = unit, pass = 0;
   if (a.passes > 1)
-    kv_head = (int32_t)(part / a.passes), pass = (int32_t)(part % a.passes) * heads;
+    kv_head = (int32_t)(unit / a.passes), pass = (int32_t)(unit % a.passes) * heads;
   int32_t head = kv_head * a.group + pass, n_here = a.group - pass < heads ? a.group - pass : heads;
   int32_t column = lane % LANES * WIDTH, query = what.w;
 
-  int32_t n_step = (what.y + ROWS - 1) / ROWS;  // of the block, then of the warp
-  int32_t from = n_step * warp / DECODE_WARPS;
-  int32_t to = n_step * (warp + 1) / DECODE_WARPS;
+  // Each warp of the block lists a part of the rows; it reads them too, or all.
+  int32_t n_step = (what.y + ROWS - 1) / ROWS;
+  int32_t from = n_step * block_warp / DECODE_WARPS;
+  int32_t to = n_step * (block_warp + 1) / DECODE_WARPS;
   int32_t n_row = (to * ROWS < what.y ? to * ROWS : what.y) - from * ROWS;
-  float *parts = reinterpret_cast<float *>(shared);
+  int32_t *rows = reinterpret_cast<int32_t *>(listed);
+  list_rows<ROWS>(rows + from * ROWS, &a, what.z, what.x + from * ROWS, n_row, lane);
+  if (warps == 1) {
+    gpu_sync_block();
+    if (unit >= (int32_t)a.units)
+      return;
+    n_row = what.y;
+  } else {
+    rows += from * ROWS, n_step = to - from;
+  }
+  int32_t held_back = NO_ROW;
   decode_reader reader;
   reader.k = (const type *)a.k + (int64_t)kv_head * dim + column;
   reader.v = (const type *)a.v + (int64_t)kv_head * dim + column;
-  int32_t *rows = reinterpret_cast<int32_t *>(listed[warp]), held_back = NO_ROW;
   reader.rows = rows + lane / LANES * DECODE_UNROLL;
-  uint4 *first_pieces = reinterpret_cast<uint4 *>(shared) + warp * a.stages * STEP_PIECES + lane;
-  n_step = to - from;
-  list_rows(rows, &a, what.z, what.x + from * ROWS, n_row, lane);
+  uint4 *first_pieces = reinterpret_cast<uint4 *>(shared) + block_warp * a.stages * STEP_PIECES + lane;
   uint4 *held_pieces = NULL;
-  if (a.n_task_now) {
-    if (warp == DECODE_WARPS - 1 && (int32_t)item == where.y + where.z - 1 && n_row > 0) {
+  if (a.n_unit_now) {
+    if (warp == warps - 1 && (int32_t)item == where.y + where.z - 1 && n_row > 0) {
       held_back = rows[n_row - 1];
       int32_t u = (n_row - 1) % ROWS - lane / LANES * DECODE_UNROLL;
       if (n_step <= a.stages && u >= 0 && u < DECODE_UNROLL)
@@ -316,7 +220,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   }
   gpu_wait_previous();
   gpu_release_next();
-  if (!a.n_task_now)
+  if (!a.n_unit_now)
     read_first_steps<LANES, ROWS>(&reader, &a, n_step, NO_ROW, first_pieces);
   if (held_pieces) {  // of the last step: no group of copies follows
     gpu_copy_async(held_pieces, decode_address(reader.k, held_back, a.k_bytes), true);
@@ -348,7 +252,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
 
   // The warps' parts lie where their rows have lain.
   int32_t pitch = a.stages * STEP_PIECES * 4;
-  float *mine = parts + warp * pitch;
+  float *parts = reinterpret_cast<float *>(shared) + team * warps * pitch, *mine = parts + warp * pitch;
   gpu_sync_warp();
 #pragma unroll
   for (int h = 0; h < heads; ++h) {
@@ -357,56 +261,76 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
     if (lane == 0)
       mine[heads * dim + 2 * h] = state.highest[h], mine[heads * dim + 2 * h + 1] = state.total[h];
   }
-  gpu_sync_block();
+  sync_team<warps>();
   decode_joined<dim, heads> joined;
-  joined.head = (int32_t)threadIdx.x / (dim / 4), joined.column = (int32_t)threadIdx.x % (dim / 4) * 4;
-  bool joins = joined.head < n_here;
-  if (joins)
-    join_parts(&joined, parts, pitch, DECODE_WARPS);
-  if (where.z == 1) {
-    if (joins)
+#pragma unroll
+  for (int four = thread; four < FOURS; four += TEAM) {
+    joined.head = four / (dim / 4), joined.column = four % (dim / 4) * 4;
+    if (joined.head >= n_here)
+      break;
+    join_parts(&joined, parts, pitch, warps);
+    if (where.z == 1) {
       store_result<type>(&joined, &a, query, head);
-    return;
-  }
-  if (joins) {
+      continue;
+    }
     int64_t at = index * a.n_head + head + joined.head;
     store_elements<4>(a.partial_sums + at * dim + joined.column, joined.sum);
     if (joined.column == 0)
       a.partial_totals[at] = make_float2(joined.highest, joined.total);
   }
+  if (where.z == 1)
+    return;
   __threadfence();  // this item's part before its count
-  gpu_sync_block();
-  int32_t *counter = a.counters + (int64_t)where.x * a.per_item + part;
-  if (threadIdx.x == 0) {
-    last[0] = atomicAdd(counter, 1) == where.z - 1;
+  sync_team<warps>();
+  int32_t *counter = a.counters + (int64_t)where.x * a.units + unit;
+  if (thread == 0) {
+    last[team] = atomicAdd(counter, 1) == where.z - 1;
     __threadfence();  // the others' parts after their counts
   }
-  gpu_sync_block();
-  if (!last[0])
+  sync_team<warps>();
+  if (!last[team])
     return;
-  if (threadIdx.x == 0)
+  if (thread == 0)
     *counter = 0;
-  gather_items<dim, heads>(parts, PART_FLOATS, &a, where.y, where.z, head, n_here);
-  gpu_sync_block();
-  if (joins) {
+  gather_items<dim, heads, TEAM>(thread, parts, PART_FLOATS, &a, where.y, where.z, head, n_here);
+  sync_team<warps>();
+#pragma unroll
+  for (int four = thread; four < FOURS; four += TEAM) {
+    joined.head = four / (dim / 4), joined.column = four % (dim / 4) * 4;
+    if (joined.head >= n_here)
+      break;
     join_parts(&joined, parts, PART_FLOATS, PARTS);
     store_result<type>(&joined, &a, query, head);
   }
 }
 
 // --- launches ---
-template <typename type, int dim, int heads>
-static ss_status launch(ss_device *device, const decode_arguments *arguments, unsigned blocks) {
+// Where there are kernels whose warps take a unit each: where it was measured to be faster. With several query heads a unit
+// a row's work is no longer small beside its reading.
+constexpr bool warp_takes_unit(size_t element, int dim, int heads) {
+  return element == 2 && dim == 64 && heads == 1;
+}
+
+template <typename type, int dim, int heads, int warps>
+static ss_status launch_teams(ss_device *device, const decode_arguments *arguments, unsigned blocks) {
   cudaStream_t stream = cuda_of(device)->stream;
   size_t bytes = (size_t)arguments->stages * STAGE_BYTES;
-  CUDA_TRY(device, gpu_allow_shared((decode_kernel<type, dim, heads>), STAGES_MOST * STAGE_BYTES));
+  CUDA_TRY(device, gpu_allow_shared((decode_kernel<type, dim, heads, warps>), STAGES_MOST * STAGE_BYTES));
   // One carve-out for all of a step's kernels: a multiprocessor changes its own only when it is idle.
-  CUDA_TRY(device, cudaFuncSetAttribute((decode_kernel<type, dim, heads>),
+  CUDA_TRY(device, cudaFuncSetAttribute((decode_kernel<type, dim, heads, warps>),
                                         cudaFuncAttributePreferredSharedMemoryCarveout, 100));
-  GPU_LAUNCH_EARLY(cuda_launches_early(cuda_of(device)), (decode_kernel<type, dim, heads>), blocks, THREADS,
-                   bytes, stream, *arguments);
+  GPU_LAUNCH_EARLY(cuda_launches_early(cuda_of(device)), (decode_kernel<type, dim, heads, warps>), blocks,
+                   THREADS, bytes, stream, *arguments);
   CUDA_LAUNCHED(device, "attention (decode)");
   return SS_OK;
+}
+
+template <typename type, int dim, int heads>
+static ss_status launch(ss_device *device, const decode_arguments *arguments, unsigned blocks) {
+  if constexpr (warp_takes_unit(sizeof(type), dim, heads))
+    if (arguments->per_item < arguments->units)
+      return launch_teams<type, dim, heads, 1>(device, arguments, blocks);
+  return launch_teams<type, dim, heads, DECODE_WARPS>(device, arguments, blocks);
 }
 
 template <int dim>
@@ -423,7 +347,7 @@ static ss_status launch_heads(ss_device *device, const decode_arguments *argumen
   return launch<gpu_bf16, dim, DECODE_HEADS>(device, arguments, blocks);
 }
 
-// How a kv head's query heads are shared out: as few blocks as can be, evenly.
+// How a kv head's query heads are shared out: to as few units as can be, evenly.
 typedef struct {
   int32_t heads, passes;
 } head_split;
@@ -432,6 +356,16 @@ static head_split split_heads(ss_attention_shape shape, ss_dtype dtype) {
   head_split split = {0, (group + most - 1) / most};
   split.heads = (group + split.passes - 1) / split.passes;
   return split;
+}
+
+// Whole blocks of units, and enough of them that every multiprocessor has some.
+static bool warps_take_units(const cuda_device *cuda, const attention_decode *plan, ss_attention_shape shape,
+                             ss_dtype dtype, int heads, int64_t units) {
+  if (!warp_takes_unit(ss_dtype_size(dtype), shape.head_dim, heads) || units < 2 ||
+      plan->units == DECODE_BLOCK_UNITS)
+    return false;
+  return plan->units == DECODE_WARP_UNITS ||
+         (units % DECODE_WARPS == 0 && plan->n_view * (units / DECODE_WARPS) >= 2 * cuda->n_multiprocessor);
 }
 
 static bool serves_dim(int32_t head_dim) {
@@ -513,7 +447,7 @@ extern "C" ss_status attention_decode_reside(ss_device *device, attention_decode
   plan->counter_bytes = n_view * plan->heads * (int64_t)sizeof(int32_t);
   SS_TRY(cuda_allocate(device, &plan->device_block, (size_t)plan->device_bytes, "decode items"));
   SS_TRY(cuda_allocate(device, &plan->device_counters, (size_t)plan->counter_bytes, "decode counters"));
-  SS_TRY(cuda_allocate(device, &plan->device_n_task, sizeof(uint32_t), "decode items"));
+  SS_TRY(cuda_allocate(device, &plan->device_n_unit, sizeof(uint32_t), "decode items"));
   SS_TRY(cuda_allocate(device, &plan->device_partials, (size_t)partial_bytes(plan->n_item, shape),
                        "partial sums of attention"));
   plan->merges = plan->resident = true;
@@ -524,7 +458,7 @@ extern "C" ss_status attention_decode_reside(ss_device *device, attention_decode
 extern "C" void attention_decode_free(ss_device *device, attention_decode *plan) {
   cuda_release(device, plan->device_block);
   cuda_release(device, plan->device_counters);
-  cuda_release(device, plan->device_n_task);
+  cuda_release(device, plan->device_n_unit);
   cuda_release(device, plan->device_partials);
   attention_decode_free_host(plan);
 }
@@ -533,7 +467,7 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
                                               ss_attention_shape shape, ss_tensor out, ss_tensor log_sum_exp,
                                               ss_tensor q, ss_tensor k, ss_tensor v) {
   head_split split = split_heads(shape, q.dtype);
-  int64_t per_item = (int64_t)shape.n_kv_head * split.passes;
+  int64_t units = (int64_t)shape.n_kv_head * split.passes;
   if (plan->resident)
     CUDA_REQUIRE(
         device,
@@ -541,10 +475,10 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
             shape.n_kv_head == plan->shape.n_kv_head && shape.head_dim == plan->shape.head_dim,
         "attention: %d heads of %d columns over %d kv heads are not what the sequences were made for",
         shape.n_head, shape.head_dim, shape.n_kv_head);
-  else if (plan->item_rows == 0 || plan->heads != per_item)
-    SS_TRY(cut(device, plan, per_item, 0));
-  CUDA_REQUIRE(device, plan->n_item * per_item <= INT32_MAX, "attention: %lld items of %lld blocks",
-               (long long)plan->n_item, (long long)per_item);
+  else if (plan->item_rows == 0 || plan->heads != units)
+    SS_TRY(cut(device, plan, units, 0));
+  CUDA_REQUIRE(device, plan->n_item * units <= INT32_MAX, "attention: %lld items of %lld blocks",
+               (long long)plan->n_item, (long long)units);
   size_t size = ss_dtype_size(q.dtype);
   CUDA_REQUIRE(device, k.stride <= INT32_MAX / (int64_t)size && v.stride <= INT32_MAX / (int64_t)size,
                "attention: rows of the cache %lld and %lld elements apart", (long long)k.stride,
@@ -570,14 +504,23 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.counters = (int32_t *)plan->device_counters;
   arguments.n_range = (int32_t)plan->n_range, arguments.n_head = shape.n_head;
   arguments.group = shape.n_head / shape.n_kv_head;
-  arguments.passes = (uint32_t)split.passes, arguments.per_item = (uint32_t)per_item;
+  int64_t item_rows = plan->resident ? plan->expected_rows : plan->n_row / plan->n_item, per_item = units;
+  if (warps_take_units(cuda_of(device), plan, shape, q.dtype, split.heads, units))
+    per_item = cuda_ceil_divide(units, DECODE_WARPS);
+  arguments.passes = (uint32_t)split.passes, arguments.units = (uint32_t)units;
+  arguments.per_item = (uint32_t)per_item;
   arguments.per_item_inverse = per_item == 1 ? UINT32_MAX
                                              : (uint32_t)((UINT64_C(1) << 32) / (uint64_t)per_item);
   unsigned blocks = (unsigned)(plan->n_item * per_item);
-  int64_t item_rows = plan->resident ? plan->expected_rows : plan->n_row / plan->n_item;
-  arguments.stages = choose_stages(blocks, item_rows, decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
+  // Of a resident plan n_item is the most that there can be.
+  int64_t expected = plan->resident
+                         ? plan->n_view * attention_decode_count((int32_t)item_rows, DECODE_ROWS_MOST) *
+                               per_item
+                         : blocks;
+  arguments.stages = choose_stages(expected, item_rows, per_item < units,
+                                   decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
                                    cuda_of(device)->n_multiprocessor);
-  arguments.n_task_now = (const uint32_t *)plan->device_n_task;
+  arguments.n_unit_now = (const uint32_t *)plan->device_n_unit;
   arguments.scale = shape.scale * DECODE_LOG2_E;
   switch (shape.head_dim) {
   case 16:

@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define DECODE_WARPS 4  // of a block, which takes an item and a kv head
+#define DECODE_WARPS 4  // of a block, which takes an item and a kv head, or several
 // Ranges are read this many at a time: so many entries {0, INT32_MAX} end a list among others.
 #define DECODE_RANGES_AFTER 33
 
@@ -44,8 +44,12 @@ typedef struct {
   int32_t unused;              // two pieces of 16 bytes
 } attention_decode_item;
 
+// Who takes an item's heads: by default what is faster.
+typedef enum { DECODE_CHOSEN_UNITS, DECODE_BLOCK_UNITS, DECODE_WARP_UNITS } attention_decode_units;
+
 // Zero-initialised at first, refilled afterwards.
 typedef struct {
+  attention_decode_units units;    // for tests and measurements
   int64_t n_view, n_range, n_row;  // n_row: visible rows
   int32_t *queries;                // [n_view] row of q, ascending
   int32_t *view_row;               // [n_view + 1] visible rows before a view
@@ -57,7 +61,7 @@ typedef struct {
   int64_t n_item;
   int32_t item_rows;  // 0: not cut into items yet
   bool merges;        // some view has several items
-  int64_t heads;      // blocks that each item was to be given
+  int64_t heads;      // units of each item that it was cut for
   // On the device (attention_decode.cu).
   void *device_block;
   int64_t device_bytes;
@@ -69,7 +73,7 @@ typedef struct {
   ss_dtype dtype;
   int64_t view_ranges;
   int64_t expected_rows;  // of a view
-  void *device_n_task;    // u32: blocks that the items want
+  void *device_n_unit;  // u32: units of all items (attention_decode.cu): what its blocks or their warps take
   void *device_partials;  // what merged items leave
 } attention_decode;
 

@@ -442,6 +442,7 @@ template <int width> static __global__ void __launch_bounds__(THREADS, 2) choose
   if (!sequence->active)
     return;
   if (sequence->force != SPAN_FORCE_NONE) {
+    gpu_sync_block();  // every thread has read what the first one changes
     if (threadIdx.x == 0) {
       int32_t forced = span_sequence_forced(sequence);
       a.sequences[slot].gold_next = sequence->gold_next;

@@ -27,7 +27,7 @@ typedef struct {
   ss_sequence_status *statuses;
   attention_decode_range *ranges;  // [n_slot, view_ranges]
   attention_decode_item *items;
-  uint32_t *n_task;
+  uint32_t *n_unit;
   int32_t n_listed, n_slot, slot_rows, view_ranges, range_at_stride;
   int32_t shared_references, shared_starts, shared_control;
   int32_t control, n_sink;  // control < 0: none
@@ -222,7 +222,7 @@ __device__ void plan_items(const advance_arguments *a, int32_t *shared, int32_t 
   }
   if (thread == 0) {
     first[a->n_slot] = (int32_t)n_item;
-    *a->n_task = (uint32_t)n_item * (uint32_t)a->heads;
+    *a->n_unit = (uint32_t)n_item * (uint32_t)a->heads;
     *a->arrived = 0;
   }
   gpu_sync_block();
@@ -359,7 +359,7 @@ extern "C" ss_status cuda_sequences_advance(ss_device *device, ss_sequences *seq
   a.statuses = sequences->statuses;
   a.ranges = (attention_decode_range *)plan->device_block;
   a.items = (attention_decode_item *)((unsigned char *)plan->device_block + plan->item_offset);
-  a.n_task = (uint32_t *)plan->device_n_task;
+  a.n_unit = (uint32_t *)plan->device_n_unit;
   a.n_slot = options->n_slot, a.slot_rows = options->slot_rows;
   a.view_ranges = (int32_t)plan->view_ranges, a.range_at_stride = sequences->range_at_stride;
   a.shared_references = sequences->shared_references, a.shared_starts = sequences->shared_starts;

@@ -7,6 +7,8 @@
 
 enum {
   THREADS = 256,
+  PLACE_THREADS = 96,
+  PLACE_UNROLL = 3,     // units of a thread at a time: 288 a row, as many as GPT-2's has
   NORM_FIRST_ROWS = 16  // more: a norm of its own before the kernels of step_linear.h
 };
 
@@ -18,7 +20,7 @@ typedef struct {
   const int32_t *positions, *slots;
   int64_t qkv_stride, q_stride, k_stride, v_stride, n_cache_row;
   int32_t q_cols, k_cols, half;  // half: of a head
-  uint32_t n_unit, units_a_row;
+  int32_t n_unit;                // of a row
 } place_call;
 
 typedef struct {
@@ -37,62 +39,70 @@ __device__ __forceinline__ type *place_of(const place_call *call, int64_t row, i
                                : (type *)call->v_cache + slot * call->v_stride + column - call->k_cols;
 }
 
-// q to its place, k and v to their rows of the caches: `width` columns a thread, or as many pairs, rotated.
+// A row: q to its place, k and v to their rows of the caches. Units of `width` columns, or as many pairs, rotated. Several
+// units' loads come before the first store: what a row takes is their latency.
 template <typename type, int width, bool rotary>
-__global__ void __launch_bounds__(THREADS) place_kernel(place_call call, place_frequencies frequencies) {
+__global__ void __launch_bounds__(PLACE_THREADS)
+    place_kernel(place_call call, place_frequencies frequencies) {
   gpu_wait_previous();
   gpu_release_next();
-  uint32_t unit = blockIdx.x * THREADS + threadIdx.x;
-  if (unit >= call.n_unit)
-    return;
-  uint32_t row = unit / call.units_a_row;
-  int32_t column = (int32_t)(unit - row * call.units_a_row) * width, d = 0;
-  if (rotary) {
-    int32_t head = column / call.half;
-    d = column - head * call.half;
-    column += head * call.half;
-  }
-  const type *from = (const type *)call.qkv + (int64_t)row * call.qkv_stride + column;
-  int64_t slot = call.slots[row];
-  float low[width], high[width];
-  load_elements<width>(low, from);
-  if (rotary) {
-    load_elements<width>(high, from + call.half);
-    if (column < call.q_cols + call.k_cols) {
-      float position = (float)call.positions[row];
+  int64_t row = blockIdx.x, slot = call.slots[row];
+  float position = rotary ? (float)call.positions[row] : 0.0f;
+  const type *from = (const type *)call.qkv + row * call.qkv_stride;
+  for (int32_t first = (int32_t)threadIdx.x; first < call.n_unit; first += PLACE_UNROLL * PLACE_THREADS) {
+    float low[PLACE_UNROLL][width], high[PLACE_UNROLL][width];
+    int32_t columns[PLACE_UNROLL];
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        float sine, cosine, old = low[i];
-        sincosf(position * frequencies.of[d + i], &sine, &cosine);
-        low[i] = fmaf(-high[i], sine, old * cosine);
-        high[i] = fmaf(old, sine, high[i] * cosine);
+    for (int u = 0; u < PLACE_UNROLL; ++u) {
+      int32_t unit = first + u * PLACE_THREADS, column = unit * width;
+      if (rotary)
+        column += column / call.half * call.half;
+      columns[u] = column;
+      if (unit >= call.n_unit)
+        break;
+      load_elements<width>(low[u], from + column);
+      if (rotary)
+        load_elements<width>(high[u], from + column + call.half);
+    }
+#pragma unroll
+    for (int u = 0; u < PLACE_UNROLL; ++u) {
+      int32_t column = columns[u];
+      if (first + u * PLACE_THREADS >= call.n_unit)
+        break;
+      if (rotary && column < call.q_cols + call.k_cols) {
+        int32_t d = column % (2 * call.half);
+#pragma unroll
+        for (int i = 0; i < width; ++i) {
+          float sine, cosine, old = low[u][i];
+          sincosf(position * frequencies.of[d + i], &sine, &cosine);
+          low[u][i] = fmaf(-high[u][i], sine, old * cosine);
+          high[u][i] = fmaf(old, sine, high[u][i] * cosine);
+        }
       }
+      type *to = place_of<type>(&call, row, slot, column);
+      if (!to)
+        continue;
+      store_elements<width>(to, low[u]);
+      if (rotary)
+        store_elements<width>(to + call.half, high[u]);
     }
   }
-  type *to = place_of<type>(&call, row, slot, column);
-  if (!to)
-    return;
-  store_elements<width>(to, low);
-  if (rotary)
-    store_elements<width>(to + call.half, high);
 }
 
 template <typename type, int width>
 static ss_status launch_place(ss_device *device, const place_call *call, const place_frequencies *frequencies,
                               int64_t n, bool rotary) {
   place_call c = *call;
-  int64_t units_a_row = (c.q_cols + 2 * (int64_t)c.k_cols) / width / (rotary ? 2 : 1);
-  CUDA_REQUIRE(device, n * units_a_row < UINT32_MAX - THREADS, "step_qkv: %lld rows are too many",
-               (long long)n);
-  c.units_a_row = (uint32_t)units_a_row;
-  c.n_unit = (uint32_t)(n * units_a_row);
-  unsigned blocks = (unsigned)cuda_ceil_divide(c.n_unit, THREADS);
+  CUDA_REQUIRE(device, n <= INT32_MAX, "step_qkv: %lld rows are too many", (long long)n);
+  c.n_unit = (c.q_cols + 2 * c.k_cols) / width / (rotary ? 2 : 1);
   cudaStream_t stream = cuda_of(device)->stream;
   bool early = cuda_launches_early(cuda_of(device));
   if (rotary)
-    GPU_LAUNCH_EARLY(early, (place_kernel<type, width, true>), blocks, THREADS, 0, stream, c, *frequencies);
+    GPU_LAUNCH_EARLY(early, (place_kernel<type, width, true>), (unsigned)n, PLACE_THREADS, 0, stream, c,
+                     *frequencies);
   else
-    GPU_LAUNCH_EARLY(early, (place_kernel<type, width, false>), blocks, THREADS, 0, stream, c, *frequencies);
+    GPU_LAUNCH_EARLY(early, (place_kernel<type, width, false>), (unsigned)n, PLACE_THREADS, 0, stream, c,
+                     *frequencies);
   CUDA_LAUNCHED(device, "step_qkv");
   return SS_OK;
 }

@@ -196,7 +196,7 @@ part_engines() {
 # One test of one program under one tool.
 sanitize_one() { # TOOL PROGRAM TEST
   local log own=0
-  log=$results/$1-$(basename "$2").$3.log
+  log=$results/$1-$(basename "$2").${3//[?(),]/_}.log
   # initcheck does not see what cuBLAS writes through TMA: there, products are our own.
   [ "$1" = initcheck ] && own=1
   SELFSPAN_TEST=$3 SELFSPAN_SMALL=1 SELFSPAN_OWN_PRODUCTS=$own timeout "${SANITIZE_SECONDS:-540}" compute-sanitizer --tool "$1" \
@@ -209,13 +209,14 @@ part_sanitize() {
   local tool program name log clean
   export -f sanitize_one
   export results
+  # A space in a test's name is any character of a pattern.
   for program in "$tests"/test_cuda_*; do
-    SELFSPAN_SMALL=1 "$program" 2>&1 | sed -n 's/^\[ RUN      \] //p' | while read -r name; do
+    SELFSPAN_SMALL=1 "$program" 2>&1 | sed -n 's/^\[ RUN      \] //p' | tr ' ' '?' | while read -r name; do
       for tool in ${SANITIZE_TOOLS:-memcheck racecheck initcheck}; do
         echo "$tool $program $name"
       done
     done
-  done | xargs -P "${SANITIZE_JOBS:-$(nproc)}" -L 1 bash -c 'sanitize_one "$@"' sanitize
+  done | grep -E "${SANITIZE_TESTS:-.}" | xargs -P "${SANITIZE_JOBS:-$(nproc)}" -L 1 bash -c 'sanitize_one "$@"' sanitize
   note "sanitizers"
   for program in "$tests"/test_cuda_*; do
     for tool in memcheck racecheck initcheck; do
@@ -224,7 +225,7 @@ part_sanitize() {
         [ -f "$log" ] || continue
         if grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" && [ "$(tail -n 1 "$log")" = "exit status 0" ]; then
           clean=$((clean + 1))
-        elif grep -q 'terminated before first instrumented API call' "$log" && ! grep -q FAILED "$log"; then
+        elif grep -q 'terminated before first instrumented API call' "$log" && ! grep -qE 'FAILED|Running 0' "$log"; then
           echo "none   $(basename "$log" .log): nothing in it runs on the GPU"
         else
           grep -E '=========|FAILED|ERROR' "$log" | head -n 6 | grep . || tail -n 3 "$log"

@@ -1,6 +1,7 @@
 """PyTorch peer of `selfspan bench decode --replay`: GPT-2 of the same shape, bf16, random weights, decodes streams of given
 lengths with their tokens forced. B slots of a static KV cache [B, ROWS, H, D]; a step over all slots is compiled and one
-CUDA graph; slots that are free are filled again by a prefill (a CUDA graph too) as soon as a sixteenth of them is. Each
+CUDA graph; slots that are free are filled again by a prefill (a CUDA graph too) as soon as they make a full one, or a
+sixteenth of them is free, as selfspan does. Each
 sequence attends to its own rows alone, by whichever of PyTorch's ways is the fastest: SDPA under a mask of lengths,
 FlashAttention-2 with the rows used, FlexAttention over blocks. On the CPU (to try the script) eager fp32.
 
@@ -273,11 +274,15 @@ class Replay:
             ended = [slot for slot, n in left.items() if n == 0]
             # Without streams to come, what has ended is only stopped.
             n_free = len(ended) + (batch - len(left) if waiting else 0)
-            if n_free > 0 and (n_free * refill_part >= batch or len(ended) == len(left)):
-                for slot in ended:
-                    del left[slot]
+            every = n_free * refill_part >= batch or len(ended) == len(left)
+            if n_free > 0 and (every or n_free >= together):
+                free = [slot for slot in range(batch) if left.get(slot, 0) == 0]
+                if waiting and not every:
+                    free = free[:len(free) // together * together]
+                for slot in free:
+                    left.pop(slot, None)
                 begin = self.mark()
-                left.update(self.fill([slot for slot in range(batch) if slot not in left], waiting))
+                left.update(self.fill(free, waiting))
                 prefills.append((begin, self.mark()))
             alive = sum(n > 0 for n in left.values())
             if alive == 0 and not waiting:
