@@ -200,6 +200,16 @@ ss_status eval_open_items(const eval_report *report, const char *label, eval_ite
   return status;
 }
 
+// What was decoded with, as --set takes it.
+static json_t *settings_json(const eval_request *request) {
+  decode_options decode = request->decode;
+  span_keys span = span_keys_of(&request->policy);
+  const ss_key_group groups[] = {{decode_keys, &decode},
+                                 {request->arm == ARM_SPAN ? span_policy_keys : NULL, &span},
+                                 {NULL, NULL}};
+  return ss_config_json(groups);
+}
+
 static ss_status run_once(const model_run *run, const model_file *file, arm arm, const span_policy *policy,
                           const char *label, decode_control control, ss_error *error) {
   const eval_options *options = run->options;
@@ -227,8 +237,10 @@ static ss_status run_once(const model_run *run, const model_file *file, arm arm,
   eval_result *result = NULL;
   json_t *extra = NULL;
   ss_status status = eval_report_add(run->report, &result, &extra, error);
-  if (status == SS_OK)
+  if (status == SS_OK) {
+    json_object_set_new(extra, "settings", settings_json(&request));
     status = run->subject(run->user, &request, result, extra, error);
+  }
   if (status == SS_OK) {
     result->train_seconds = file->train_seconds;
     if (options->ceiling)

@@ -31,6 +31,10 @@ for file in summary.json results.h5 results.h5.xxh128 items-base.jsonl items-ann
 done
 [ "$(find eval -name '.*' -type f | wc -l)" -eq 0 ] || missing=1
 [ $missing -eq 0 ] && ok eval-files || not_ok eval-files
+python eval-settings 'import json
+of = {arm["arm"]: arm["settings"] for arm in json.load(open("eval/summary.json"))["arms"]}
+assert of["span"]["decode.max_tokens"] == of["base"]["decode.max_tokens"] == 40
+assert "span.pin" in of["span"] and "span.pin" not in of["base"] and of["span/window"]["decode.control"] == "window"'
 if grep -q '^base .* 6 ' out && grep -q '^span/window ' out && grep -q 'by operators' out; then
   ok eval-tables
 else

@@ -4,7 +4,8 @@
 // A *unit* of an item is a kv head with up to DECODE_HEADS of its query heads; wider groups are several units, side by
 // side, which find the rows in the L2 cache. A block takes a unit, each of its warps an even part of the rows, and they
 // meet once, at the end. Where views are many, a block takes DECODE_WARPS units instead, a warp each with all of the rows:
-// what comes before the first copies is then done once for them, and they read pieces of rows that lie side by side. Neighbouring blocks have neighbouring heads, so that whole rows of the cache are read at about the same time.
+// what comes before the first copies is then done once for them, and they read pieces of rows that lie side by side.
+// Neighbouring blocks have neighbouring heads, so that whole rows of the cache are read at about the same time.
 //
 // Key rows are looked up once: 32 ranges at a time lie in a warp's lanes' registers, each lane finds its visible row's
 // range in five shuffles, the rows go to shared memory, and each step takes four from there in one load. K and V are
@@ -132,16 +133,18 @@ constexpr int32_t decode_blocks(int32_t heads) {
   return heads == 1 ? 6 : heads == 2 ? 5 : 4;
 }
 
-// The more blocks share a multiprocessor, the fewer stages each has room for. Long items want every stage. Where all blocks
-// of a launch can run at once they shall, with what room that leaves: no second round then starts when the first has
-// nothing left to read. Otherwise as many as can be, which begin and end while others read; four where a warp has a unit,
-// and so several steps.
+// The more blocks share a multiprocessor, the fewer stages each has room for. Where all blocks of a launch can run at once
+// they shall, with what room that leaves: no second round then starts when the first has nothing left to read. Otherwise,
+// or with two stages for long items, three blocks, each with many rows under way, are best for long items, and as many as can
+// be for short ones, which begin and end while others read; four where a warp has a unit, and so several steps.
 static int32_t choose_stages(int64_t blocks, int64_t item_rows, bool warp_units, int32_t most_blocks,
                              int32_t n_multiprocessor) {
   int64_t each = (blocks + n_multiprocessor - 1) / n_multiprocessor;
-  if (each > most_blocks)
+  if (item_rows >= LONG_ITEM && each > 4)
+    each = 3;
+  else if (each > most_blocks)
     each = warp_units ? 4 : most_blocks;
-  return item_rows >= LONG_ITEM || each <= 3 ? 4 : each == 4 ? 3 : 2;
+  return each <= 3 ? 4 : each == 4 ? 3 : 2;
 }
 
 // Those who share a unit's rows: the block, or a warp.
