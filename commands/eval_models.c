@@ -200,7 +200,7 @@ ss_status eval_open_items(const eval_report *report, const char *label, eval_ite
   return status;
 }
 
-// What was decoded with, as --set takes it.
+// What was decoded with, as --set takes it: a group without keys ends the list, so only arms with a span name its keys.
 static json_t *settings_json(const eval_request *request) {
   decode_options decode = request->decode;
   span_keys span = span_keys_of(&request->policy);

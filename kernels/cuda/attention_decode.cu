@@ -134,9 +134,9 @@ constexpr int32_t decode_blocks(int32_t heads) {
 }
 
 // The more blocks share a multiprocessor, the fewer stages each has room for. Where all blocks of a launch can run at once
-// they shall, with what room that leaves: no second round then starts when the first has nothing left to read. Otherwise,
-// or with two stages for long items, three blocks, each with many rows under way, are best for long items, and as many as can
-// be for short ones, which begin and end while others read; four where a warp has a unit, and so several steps.
+// they shall, with what room that leaves: no second round then starts when the first has nothing left to read. Otherwise as
+// many as can be, which begin and end while others read; four where a warp has a unit, and so several steps. Long items
+// never get fewer than three stages: better three blocks at a time, each with many rows under way.
 static int32_t choose_stages(int64_t blocks, int64_t item_rows, bool warp_units, int32_t most_blocks,
                              int32_t n_multiprocessor) {
   int64_t each = (blocks + n_multiprocessor - 1) / n_multiprocessor;

@@ -30,7 +30,7 @@ typedef struct {
 } decode_arguments;
 
 // `count` parts in shared memory, `pitch` floats apart: weighted sums [heads, dim], then the heads' (highest score,
-// sum). Each of the block's first heads * dim / 4 threads adds up four columns of a head, in the parts' order.
+// sum). A thread adds up four columns of a head at a time, in the parts' order.
 template <int dim, int heads> struct decode_joined {
   int32_t head, column;
   float highest, total, sum[4];
@@ -67,7 +67,7 @@ __device__ __forceinline__ void store_four(gpu_bf16 *to, const float *values) {
                                               gpu_pack_bf16(values[2], values[3]));
 }
 
-// head: the first of the block's.
+// head: the first of the unit's.
 template <typename type, int dim, int heads>
 __device__ __forceinline__ void store_result(const decode_joined<dim, heads> *joined,
                                              const decode_arguments *a, int32_t query, int32_t head) {

@@ -216,8 +216,9 @@ part_sanitize() {
         echo "$tool $program $name"
       done
     done
-  done | grep -E "${SANITIZE_TESTS:-.}" | xargs -P "${SANITIZE_JOBS:-$(nproc)}" -L 1 bash -c 'sanitize_one "$@"' sanitize
+  done | grep -E "${SANITIZE_TESTS:-.}" | xargs -r -P "${SANITIZE_JOBS:-$(nproc)}" -L 1 bash -c 'sanitize_one "$@"' sanitize
   note "sanitizers"
+  compgen -G "$results/*check-test_cuda_*.log" >/dev/null || failure "sanitize: no test in $tests is called ${SANITIZE_TESTS:-anything}"
   for program in "$tests"/test_cuda_*; do
     for tool in memcheck racecheck initcheck; do
       clean=0

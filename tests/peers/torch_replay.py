@@ -1,9 +1,9 @@
 """PyTorch peer of `selfspan bench decode --replay`: GPT-2 of the same shape, bf16, random weights, decodes streams of given
 lengths with their tokens forced. B slots of a static KV cache [B, ROWS, H, D]; a step over all slots is compiled and one
 CUDA graph; slots that are free are filled again by a prefill (a CUDA graph too) as soon as they make a full one, or a
-sixteenth of them is free, as selfspan does. Each
-sequence attends to its own rows alone, by whichever of PyTorch's ways is the fastest: SDPA under a mask of lengths,
-FlashAttention-2 with the rows used, FlexAttention over blocks. On the CPU (to try the script) eager fp32.
+sixteenth of them is free, as selfspan does. Each sequence attends to its own rows alone, by whichever of PyTorch's ways is
+the fastest: SDPA under a mask of lengths, FlashAttention-2 with the rows used, FlexAttention over blocks. On the CPU (to try
+the script) eager fp32.
 
 usage: torch_replay.py LENGTHS.json N_LAYER N_EMBD N_HEAD VOCAB BATCH THREADS [cuda|cpu]
 LENGTHS.json: {"prompt": [tokens, ...], "generated": [tokens, ...]}, a number a stream. Decodes all of them, or stops after
