@@ -29,6 +29,7 @@ typedef struct {
   rendering *arm;        // [n_example] the same examples in the arm under way
   // One run of the decoder.
   int64_t next, end;
+  bool prompts_alone;  // each sequence ends behind its prompt
 } decode_replay_run;
 
 // --- the examples ---
@@ -85,20 +86,22 @@ static ss_status next_request(void *user, decode_request *request, bool *done, s
   if (*done)
     return SS_OK;
   const rendering *text = &run->arm[run->next];
+  int64_t first = run->prompts_alone ? text->n_token - 1 : text->prompt_end;  // the last is the end itself
   *request = (decode_request){.index = run->next++,
                               .prompt = text->tokens,
                               .n_prompt = text->prompt_end,
                               .preamble_end = text->layout.preamble_end,
-                              .gold = text->tokens + text->prompt_end,
-                              .n_gold = (int32_t)(text->n_token - text->prompt_end)};
+                              .gold = text->tokens + first,
+                              .n_gold = (int32_t)(text->n_token - first)};
   return SS_OK;
 }
 
 static ss_status take_result(void *user, const decode_result *result, ss_error *error) {
   const decode_replay_run *run = user;
   const rendering *text = &run->arm[result->index];
-  if (result->n_token != text->n_token || result->stop != DECODE_STOP_EOS ||
-      memcmp(result->tokens, text->tokens, (size_t)text->n_token * sizeof *text->tokens) != 0)
+  if (!run->prompts_alone &&
+      (result->n_token != text->n_token || result->stop != DECODE_STOP_EOS ||
+       memcmp(result->tokens, text->tokens, (size_t)text->n_token * sizeof *text->tokens) != 0))
     return ss_fail(error, SS_ERROR_INTERNAL, "example %lld was not replayed: %d tokens of %lld",
                    (long long)result->index, result->n_token, (long long)text->n_token);
   return SS_OK;
@@ -115,6 +118,25 @@ static ss_status run_decoder(decode_replay_run *run, decoder *decoder, int64_t n
     return ss_fail(error, SS_ERROR_INTERNAL, "%lld of %lld examples were replayed",
                    (long long)statistics->n_sequence, (long long)n_example);
   return SS_OK;
+}
+
+// What a device loads and chooses once, by time, is no arm's: a round of all slots, then a prefill of each number of prompts.
+static ss_status warm_up(decode_replay_run *run, decoder *decoder, ss_error *error) {
+  decode_statistics statistics = {0};
+  double wall;
+  int64_t few = run->n_example < run->batch ? run->n_example : run->batch, n_token = 0;
+  if (run->device->synchronous)
+    return SS_OK;
+  SS_TRY(run_decoder(run, decoder, few, &statistics, &wall, error));
+  run->prompts_alone = true;
+  ss_status status = SS_OK;
+  for (int64_t n = 1; n <= few && n_token < DECODE_PREFILL_TOKENS && status == SS_OK; ++n) {
+    n_token += run->arm[n - 1].prompt_end;
+    statistics = (decode_statistics){0};
+    status = run_decoder(run, decoder, n, &statistics, &wall, error);
+  }
+  run->prompts_alone = false;
+  return status;
 }
 
 static json_t *arm_json(const decode_replay_run *run, arm arm, const decoder *decoder,
@@ -151,17 +173,13 @@ static json_t *arm_json(const decode_replay_run *run, arm arm, const decoder *de
 static ss_status measure_arm(decode_replay_run *run, arm arm, const bench_ceiling *rates, json_t *reports,
                              ss_error *error) {
   decode_options options = {.max_batch = run->batch, .top_p = 1, .control = DECODE_REPLAY};
-  decode_statistics warm = {0}, statistics = {0};
+  decode_statistics statistics = {0};
   double wall = 0;
   decoder *decoder = NULL;
   SS_TRY(render(run, arm, error));
   SS_TRY(decoder_create(&decoder, run->model, run->vocabulary, arm, &run->options->policy, &options,
                         run->longest, error));
-  ss_status status = SS_OK;
-  // Before the timed run one round of all slots: a device loads its kernels and chooses among them by time.
-  int64_t few = run->n_example < run->batch ? run->n_example : run->batch;
-  if (!run->device->synchronous)
-    status = run_decoder(run, decoder, few, &warm, &wall, error);
+  ss_status status = warm_up(run, decoder, error);
   if (status == SS_OK)
     status = run_decoder(run, decoder, run->n_example, &statistics, &wall, error);
   if (status == SS_OK)

@@ -24,10 +24,14 @@
 // The memory gives 3.0 TB/s / 132 = 23 bytes a nanosecond and multiprocessor: 23 KB must be in flight for a latency of
 // 1 us under load, and 40-64 KB to hide what warps do between loads. A multiprocessor with 228 KB takes 3, 4 or 6 blocks
 // of 4, 3 or 2 steps ahead: 192 KB in flight. One block alone has 32-64 KB, so that the last blocks of a launch still get
-// the memory's whole speed. Registers (sm_90a, no spills): 80 for one query head, 94 for two, 128 for three and four.
+// the memory's whole speed. Registers (sm_90a): 80 for one query head, 96 for two, 128 for three and four (16 bytes spilled at
+// head_dim 128).
 //
 // A step of 16 rows (head_dim 64, one query head) is 290 instructions for 4 KB: a quarter of what a multiprocessor can
 // issue at that rate.
+//
+// A row is read once a step: the L2 cache is told to let it go first, and keeps what the step's products share. Launches of
+// gigabytes, beside which products are nothing, are read a percent faster without.
 //
 // Bytes: visible rows * 2 * n_kv_head * head_dim * 2, and (head_dim + 2) * 4 an item and query head twice where items
 // are merged (1.6% at 128 rows an item).
@@ -43,8 +47,9 @@ enum {
   STAGES_MOST = 4,
   STAGE_BYTES = DECODE_WARPS * STEP_PIECES * 16,
   THREADS = DECODE_WARPS * 32,
-  LONG_ITEM = 384,    // rows
-  NO_ROW = INT32_MIN  // neither a row nor the -1 behind the last
+  LONG_ITEM = 384,      // rows
+  ONCE_MOST = 1 << 30,  // bytes of a launch
+  NO_ROW = INT32_MIN    // neither a row nor the -1 behind the last
 };
 
 // Writes the key rows of visible rows [first, first + count) to rows[0..count), and -1 up to whole steps. `range` holds or
@@ -82,7 +87,8 @@ __device__ __forceinline__ void list_rows(int32_t *rows, const decode_arguments 
 
 // --- a warp's rows, on their way to shared memory ---
 typedef struct {
-  const void *k, *v;    // the lane's columns of row 0
+  const void *k, *v;  // the lane's columns of row 0
+  gpu_keeping keeping;
   const int32_t *rows;  // shared; from the lane's group on
 } decode_reader;
 
@@ -99,8 +105,9 @@ __device__ __forceinline__ void read_step(const decode_reader *r, const decode_a
     int32_t row = valid ? rows[u] : 0;
     if (rows[u] == held_back)
       continue;
-    gpu_copy_async(pieces + u * 32, decode_address(r->k, row, a->k_bytes), valid);
-    gpu_copy_async(pieces + (DECODE_UNROLL + u) * 32, decode_address(r->v, row, a->v_bytes), valid);
+    gpu_copy_async_kept(pieces + u * 32, decode_address(r->k, row, a->k_bytes), valid, r->keeping);
+    gpu_copy_async_kept(pieces + (DECODE_UNROLL + u) * 32, decode_address(r->v, row, a->v_bytes), valid,
+                        r->keeping);
   }
 }
 
@@ -209,6 +216,7 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   decode_reader reader;
   reader.k = (const type *)a.k + (int64_t)kv_head * dim + column;
   reader.v = (const type *)a.v + (int64_t)kv_head * dim + column;
+  reader.keeping = gpu_keeping_of(a.once);
   reader.rows = rows + lane / LANES * DECODE_UNROLL;
   uint4 *first_pieces = reinterpret_cast<uint4 *>(shared) + block_warp * a.stages * STEP_PIECES + lane;
   uint4 *held_pieces = NULL;
@@ -361,14 +369,16 @@ static head_split split_heads(ss_attention_shape shape, ss_dtype dtype) {
   return split;
 }
 
-// Whole blocks of units, and enough of them that every multiprocessor has some.
+// Whole blocks of units, and enough of them that every multiprocessor has some; many where they are long, so that it matters
+// little when the last ones end.
 static bool warps_take_units(const cuda_device *cuda, const attention_decode *plan, ss_attention_shape shape,
-                             ss_dtype dtype, int heads, int64_t units) {
+                             ss_dtype dtype, int heads, int64_t units, int64_t item_rows) {
   if (!warp_takes_unit(ss_dtype_size(dtype), shape.head_dim, heads) || units < 2 ||
       plan->units == DECODE_BLOCK_UNITS)
     return false;
+  int64_t wanted = (item_rows >= LONG_ITEM ? 10 : 2) * (int64_t)cuda->n_multiprocessor;
   return plan->units == DECODE_WARP_UNITS ||
-         (units % DECODE_WARPS == 0 && plan->n_view * (units / DECODE_WARPS) >= 2 * cuda->n_multiprocessor);
+         (units % DECODE_WARPS == 0 && plan->n_view * (units / DECODE_WARPS) >= wanted);
 }
 
 static bool serves_dim(int32_t head_dim) {
@@ -508,7 +518,7 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.n_range = (int32_t)plan->n_range, arguments.n_head = shape.n_head;
   arguments.group = shape.n_head / shape.n_kv_head;
   int64_t item_rows = plan->resident ? plan->expected_rows : plan->n_row / plan->n_item, per_item = units;
-  if (warps_take_units(cuda_of(device), plan, shape, q.dtype, split.heads, units))
+  if (warps_take_units(cuda_of(device), plan, shape, q.dtype, split.heads, units, item_rows))
     per_item = cuda_ceil_divide(units, DECODE_WARPS);
   arguments.passes = (uint32_t)split.passes, arguments.units = (uint32_t)units;
   arguments.per_item = (uint32_t)per_item;
@@ -523,6 +533,8 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.stages = choose_stages(expected, item_rows, per_item < units,
                                    decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
                                    cuda_of(device)->n_multiprocessor);
+  int64_t expected_rows = plan->resident ? plan->n_view * plan->expected_rows : plan->n_row;
+  arguments.once = expected_rows * shape.n_kv_head * shape.head_dim * 2 * (int64_t)size <= ONCE_MOST;
   arguments.n_unit_now = (const uint32_t *)plan->device_n_unit;
   arguments.scale = shape.scale * DECODE_LOG2_E;
   switch (shape.head_dim) {

@@ -25,6 +25,7 @@ typedef struct {
   uint32_t per_item;               // blocks an item
   uint32_t per_item_inverse;       // 2^32 / per_item, not above
   int32_t stages;
+  bool once;                   // what is read is no use to the L2 cache
   const uint32_t *n_unit_now;  // resident plans: units of all items; else NULL
   float scale;                 // times log2(e)
 } decode_arguments;

@@ -115,6 +115,17 @@ __device__ __forceinline__ float gpu_warp_max(float value) {
   return value;
 }
 
+// How long the L2 cache keeps what is read: as usual, or, with `once`, no longer than anything else.
+typedef uint64_t gpu_keeping;
+__device__ __forceinline__ gpu_keeping gpu_keeping_of(bool once) {
+  gpu_keeping keeping;
+  if (once)
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(keeping));
+  else
+    asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(keeping));
+  return keeping;
+}
+
 // --- asynchronous copies: 16 bytes, global to shared; both addresses 16-byte aligned ---
 // When `valid` is false nothing is read and the 16 bytes become zero; `global` must then still be an address inside
 // some allocation.
@@ -122,6 +133,14 @@ __device__ __forceinline__ void gpu_copy_async(void *shared, const void *global,
   uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
                "r"(valid ? 16 : 0)
+               : "memory");
+}
+// The same, telling the L2 cache how long to keep what it reads.
+__device__ __forceinline__ void gpu_copy_async_kept(void *shared, const void *global, bool valid,
+                                                    gpu_keeping keeping) {
+  uint32_t address = (uint32_t)__cvta_generic_to_shared(shared);
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(address), "l"(global),
+               "r"(valid ? 16 : 0), "l"(keeping)
                : "memory");
 }
 __device__ __forceinline__ void gpu_copy_commit(void) {

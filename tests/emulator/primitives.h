@@ -415,6 +415,13 @@ static inline float gpu_warp_max(float value) {
 }
 
 // --- asynchronous copies ---
+typedef uint64_t gpu_keeping;
+static inline gpu_keeping gpu_keeping_of(bool once) {
+  return once;
+}
+static inline void gpu_copy_async_kept(void *shared, const void *global, bool valid, gpu_keeping) {
+  emulated_copy_async(shared, global, valid);
+}
 static inline void gpu_copy_async(void *shared, const void *global, bool valid) {
   emulated_copy_async(shared, global, valid);
 }
