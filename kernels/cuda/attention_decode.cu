@@ -24,8 +24,8 @@
 // The memory gives 3.0 TB/s / 132 = 23 bytes a nanosecond and multiprocessor: 23 KB must be in flight for a latency of
 // 1 us under load, and 40-64 KB to hide what warps do between loads. A multiprocessor with 228 KB takes 3, 4 or 6 blocks
 // of 4, 3 or 2 steps ahead: 192 KB in flight. One block alone has 32-64 KB, so that the last blocks of a launch still get
-// the memory's whole speed. Registers (sm_90a): 80 for one query head, 96 for two, 128 for three and four (16 bytes spilled at
-// head_dim 128).
+// the memory's whole speed. Registers (sm_90a): 80 for one query head, 96 for two, 128 for three and four. None spills, but
+// for 16 bytes of four query heads at head_dim 128.
 //
 // A step of 16 rows (head_dim 64, one query head) is 290 instructions for 4 KB: a quarter of what a multiprocessor can
 // issue at that rate.
@@ -48,7 +48,9 @@ enum {
   STAGE_BYTES = DECODE_WARPS * STEP_PIECES * 16,
   THREADS = DECODE_WARPS * 32,
   LONG_ITEM = 384,      // rows
-  ONCE_MOST = 1 << 30,  // bytes of a launch
+  BLOCKS_LEAST = 2,     // of a multiprocessor, whose warps take a unit each
+  LONG_LEAST = 10,      // the same where items are long
+  ONCE_MOST = 1 << 30,  // bytes of a launch that are told to leave the L2 cache first
   NO_ROW = INT32_MIN    // neither a row nor the -1 behind the last
 };
 
@@ -376,7 +378,7 @@ static bool warps_take_units(const cuda_device *cuda, const attention_decode *pl
   if (!warp_takes_unit(ss_dtype_size(dtype), shape.head_dim, heads) || units < 2 ||
       plan->units == DECODE_BLOCK_UNITS)
     return false;
-  int64_t wanted = (item_rows >= LONG_ITEM ? 10 : 2) * (int64_t)cuda->n_multiprocessor;
+  int64_t wanted = (item_rows >= LONG_ITEM ? LONG_LEAST : BLOCKS_LEAST) * (int64_t)cuda->n_multiprocessor;
   return plan->units == DECODE_WARP_UNITS ||
          (units % DECODE_WARPS == 0 && plan->n_view * (units / DECODE_WARPS) >= wanted);
 }
@@ -533,8 +535,8 @@ extern "C" ss_status attention_decode_forward(ss_device *device, attention_decod
   arguments.stages = choose_stages(expected, item_rows, per_item < units,
                                    decode_blocks(q.dtype == SS_BF16 ? split.heads : 1),
                                    cuda_of(device)->n_multiprocessor);
-  int64_t expected_rows = plan->resident ? plan->n_view * plan->expected_rows : plan->n_row;
-  arguments.once = expected_rows * shape.n_kv_head * shape.head_dim * 2 * (int64_t)size <= ONCE_MOST;
+  int64_t read_rows = plan->resident ? plan->n_view * plan->expected_rows : plan->n_row;
+  arguments.once = read_rows * shape.n_kv_head * shape.head_dim * 2 * (int64_t)size <= ONCE_MOST;
   arguments.n_unit_now = (const uint32_t *)plan->device_n_unit;
   arguments.scale = shape.scale * DECODE_LOG2_E;
   switch (shape.head_dim) {
