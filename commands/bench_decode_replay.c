@@ -120,7 +120,8 @@ static ss_status run_decoder(decode_replay_run *run, decoder *decoder, int64_t n
   return SS_OK;
 }
 
-// What a device loads and chooses once, by time, is no arm's: a round of all slots, then a prefill of each number of prompts.
+// What a device loads and chooses once, by time, is no arm's: a round of all slots, then a prefill of each number of
+// prompts.
 static ss_status warm_up(decode_replay_run *run, decoder *decoder, ss_error *error) {
   decode_statistics statistics = {0};
   double wall;

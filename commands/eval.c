@@ -54,6 +54,8 @@ ss_status eval_store_command(const eval_options *options, ss_error *error) {
   if (status == SS_OK && options->out != NULL)
     status = eval_report_folder(&report, options->out, options->force, error);
   if (status == SS_OK)
+    snprintf(report.source, sizeof report.source, "%016llx", (unsigned long long)store_content_hash(data));
+  if (status == SS_OK)
     status = eval_all_baselines(options, task, data, &report, error);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_on_store, data, &report, error);
@@ -144,7 +146,7 @@ static ss_status parse_and_run(eval_options *options, int argc, char **argv, ss_
       {"ceiling", SS_OPTION_FLAG, &options->ceiling, NULL,
        "measure the device's rates and show what each arm could reach"},
       {"out", SS_OPTION_STRING, &options->out, "DIR",
-       "leave summary.json, results.h5, items-ARM.jsonl there"},
+       "leave summary.json, results.h5, items-ARM.jsonl there; interrupted, the same command goes on"},
       {"force", SS_OPTION_FLAG, &options->force, NULL, "replace an earlier evaluation in the folder"},
       {"set", SS_OPTION_LIST, &options->assignments, "KEY=VALUE", "override one key (repeatable)"},
       DEVICE_OPTIONS(options->device),

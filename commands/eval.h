@@ -38,6 +38,7 @@ ss_status eval_parse_operators(const char *text, int64_t *low, int64_t *high, ss
 typedef struct {
   output_folder output;               // where the files are made; output.partial is NULL without --out
   bool replaces;                      // an evaluation that stands in the folder
+  char source[33];                    // a hash of the data
   const volatile sig_atomic_t *stop;  // of signals
   int64_t n_complete;                 // results that are finished
   eval_result *results;
@@ -79,6 +80,14 @@ ss_status eval_all_baselines(const eval_options *options, const eval_task *task,
 
 // Leaves what every result wrote for its first examples in OUT/samples.txt (eval/samples.h).
 ss_status eval_write_samples(store *data, const eval_report *report, ss_error *error);
+
+// What the request decodes with, as --set takes it.
+json_t *eval_settings_json(const eval_request *request);
+// Opens what an interrupted evaluation of the same work left of the request's arm, or begins to keep it. A file about other
+// work is refused, and replaced with --force.
+ss_status eval_resume_open(const eval_report *report, const eval_options *options,
+                           const eval_request *request, const char *model_path, eval_kept *kept,
+                           ss_error *error);
 
 // Opens OUT/items-LABEL.jsonl.
 ss_status eval_open_items(const eval_report *report, const char *label, eval_items_file *items,

@@ -6,6 +6,7 @@
 
 #include "commands/eval.h"
 #include "commands/interrupt.h"
+#include "common/file.h"
 #include "common/memory.h"
 #include "eval/expressions.h"
 #include "eval/intervals.h"
@@ -95,6 +96,8 @@ ss_status eval_expressions_command(const eval_options *options, ss_error *error)
   size_t said = status == SS_OK && !options->quiet ? device_say(device) : 0;
   if (status == SS_OK && options->out != NULL)
     status = eval_report_folder(&report, options->out, options->force, error);
+  if (status == SS_OK)
+    status = ss_hash_file(options->expressions, report.source, error);
   if (status == SS_OK)
     status = eval_all_models(options, device, task, evaluate_list, &run, &report, error);
   if (said > 0)

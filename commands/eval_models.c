@@ -200,8 +200,8 @@ ss_status eval_open_items(const eval_report *report, const char *label, eval_ite
   return status;
 }
 
-// What was decoded with, as --set takes it: a group without keys ends the list, so only arms with a span name its keys.
-static json_t *settings_json(const eval_request *request) {
+// A group without keys ends the list, so only arms with a span name its keys.
+json_t *eval_settings_json(const eval_request *request) {
   decode_options decode = request->decode;
   span_keys span = span_keys_of(&request->policy);
   const ss_key_group groups[] = {{decode_keys, &decode},
@@ -210,10 +210,12 @@ static json_t *settings_json(const eval_request *request) {
   return ss_config_json(groups);
 }
 
-static ss_status run_once(const model_run *run, const model_file *file, arm arm, const span_policy *policy,
-                          const char *label, decode_control control, ss_error *error) {
+static ss_status run_once(const model_run *run, const model_file *file, const char *path, arm arm,
+                          const span_policy *policy, const char *label, decode_control control,
+                          ss_error *error) {
   const eval_options *options = run->options;
   eval_items_file items = {0};
+  eval_kept kept = {0};
   eval_request request = {.model = file->model,
                           .vocabulary = file->vocabulary,
                           .arm = arm,
@@ -238,9 +240,14 @@ static ss_status run_once(const model_run *run, const model_file *file, arm arm,
   json_t *extra = NULL;
   ss_status status = eval_report_add(run->report, &result, &extra, error);
   if (status == SS_OK) {
-    json_object_set_new(extra, "settings", settings_json(&request));
-    status = run->subject(run->user, &request, result, extra, error);
+    json_object_set_new(extra, "settings", eval_settings_json(&request));
+    if (options->out != NULL) {
+      status = eval_resume_open(run->report, options, &request, path, &kept, error);
+      request.kept = &kept;
+    }
   }
+  if (status == SS_OK)
+    status = run->subject(run->user, &request, result, extra, error);
   if (status == SS_OK) {
     result->train_seconds = file->train_seconds;
     if (options->ceiling)
@@ -253,6 +260,7 @@ static ss_status run_once(const model_run *run, const model_file *file, arm arm,
     run->report->n_complete += status == SS_OK;
   }
   eval_items_abandon(&items);
+  eval_kept_close(&kept);
   return status;
 }
 
@@ -264,12 +272,12 @@ static ss_status run_model(const model_run *run, const model_file *file, const c
   SS_TRY(choose_arm(run->options->arm, file->arm, &arm, error));
   SS_TRY(choose_policy(run->options, file, arm, &policy, error));
   SS_TRY(choose_label(run->options, run->report, path, arm, label, sizeof label, error));
-  SS_TRY(run_once(run, file, arm, &policy, label, DECODE_SELF, error));
+  SS_TRY(run_once(run, file, path, arm, &policy, label, DECODE_SELF, error));
   for (int k = 0; k < N_CONTROL && arm == ARM_SPAN; k++) {
     if (!wanted[k])
       continue;
     control_label(label, k, name, sizeof name);
-    SS_TRY(run_once(run, file, arm, &policy, name, control_values[k], error));
+    SS_TRY(run_once(run, file, path, arm, &policy, name, control_values[k], error));
   }
   return SS_OK;
 }

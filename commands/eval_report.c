@@ -184,11 +184,11 @@ ss_status eval_report_end(const eval_report *report, ss_status status, ss_error 
     snprintf(begun, sizeof begun, ", %lld examples of %s", (long long)current->all.items, current->label);
   const char *folder = report->output.folder;
   ss_error_clear(error);
-  return ss_fail(error, SS_ERROR_INTERRUPTED,
-                 "%s%sinterrupted; finished: %s%s; nothing is kept%s; the same command starts again",
+  return ss_fail(error, SS_ERROR_INTERRUPTED, "%s%sinterrupted; finished: %s%s; %s%s",
                  folder == NULL ? "" : folder, folder == NULL ? "" : ": ",
                  finished[0] == '\0' ? "no arm" : finished, begun,
-                 report->replaces ? ", the evaluation that was there is as it was" : "");
+                 folder == NULL ? "nothing is kept without --out" : "the same command goes on",
+                 report->replaces ? "; the evaluation that was there is as it was" : "");
 }
 
 ss_status eval_report_finish(eval_report *report, const json_t *head, bool as_json, ss_error *error) {

@@ -19,6 +19,8 @@ ss_status output_folder_open(output_folder *output, const char *folder, ss_error
   if (status == SS_OK)
     status = ss_format(&output->partial, error, "%s/.partial-%ld", folder, (long)getpid());
   if (status == SS_OK)
+    status = ss_format(&output->resume, error, "%s/.resume", folder);
+  if (status == SS_OK)
     status = ss_make_directories(output->partial, error);
   if (status != SS_OK)
     output_folder_abandon(output);
@@ -55,6 +57,7 @@ ss_status output_folder_commit(output_folder *output, const char *const *names, 
     SS_TRY(remove_old(output, names[k - 1], error));
   for (int64_t k = 0; k < n; k++)
     SS_TRY(move_new(output, names[k], error));
+  ss_remove_flat_folder(output->resume);
   if (rmdir(output->partial) != 0)
     return ss_fail_errno(error, SS_ERROR_IO, "%s: cannot be removed", output->partial);
   output_folder_abandon(output);
@@ -64,8 +67,11 @@ ss_status output_folder_commit(output_folder *output, const char *const *names, 
 void output_folder_abandon(output_folder *output) {
   if (output->partial != NULL)
     ss_remove_flat_folder(output->partial);
+  if (output->resume != NULL)
+    rmdir(output->resume);
   ss_folder_lock_release(&output->lock);
   free(output->folder);
   free(output->partial);
+  free(output->resume);
   memset(output, 0, sizeof *output);
 }

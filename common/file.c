@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "common/folder.h"
 #include "common/memory.h"
 
 #define HASH_BUFFER (1 << 20)
@@ -30,6 +31,10 @@ ss_status ss_temporary_path(const char *path, char **out, ss_error *error) {
   const char *base = base_name(path);
   if (base[0] == '\0')
     return ss_fail(error, SS_ERROR_IO, "%s: cannot write: a folder, expected a file name", path);
+  char *folder = NULL;
+  SS_TRY(folder_of(path, &folder, error));
+  ss_remove_dead_temporaries(folder, base);
+  free(folder);
   return ss_format(out, error, "%.*s.%s.tmp-%ld", (int)(base - path), path, base, (long)getpid());
 }
 

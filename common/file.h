@@ -10,7 +10,8 @@
 
 #include "common/error.h"
 
-// The temporary name of `path` ("DIR/.NAME.tmp-PID"), malloc'ed into *out.
+// The temporary name of `path` ("DIR/.NAME.tmp-PID"), malloc'ed into *out. Removes what processes that were killed have
+// left under such names of the same file.
 ss_status ss_temporary_path(const char *path, char **out, ss_error *error);
 
 // fsyncs `temporary`, renames it to `path`, fsyncs the folder. On failure the temporary is removed.

@@ -142,3 +142,21 @@ ss_status ss_remove_leftovers(const char *folder, bool living, ss_error *error) 
   closedir(directory);
   return status;
 }
+
+void ss_remove_dead_temporaries(const char *folder, const char *name) {
+  DIR *directory = opendir(folder);
+  if (directory == NULL)
+    return;
+  size_t length = strlen(name);
+  struct dirent *entry;
+  while ((entry = readdir(directory)) != NULL) {
+    const char *found = entry->d_name;
+    if (found[0] != '.' || strncmp(found + 1, name, length) != 0 ||
+        strncmp(found + 1 + length, ".tmp-", 5) != 0)
+      continue;
+    long process = process_behind(found + 1 + length, ".tmp-");
+    if (process != 0 && process != (long)getpid() && !is_living(process))
+      unlinkat(dirfd(directory), found, 0);
+  }
+  closedir(directory);
+}

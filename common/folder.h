@@ -24,6 +24,9 @@ void ss_folder_lock_release(ss_folder_lock *lock);
 // `living` those of living processes too, where the caller knows that only holders of its lock write there.
 ss_status ss_remove_leftovers(const char *folder, bool living, ss_error *error);
 
+// Removes the temporaries ".NAME.tmp-PID" of one name whose processes are gone. What cannot be removed stays.
+void ss_remove_dead_temporaries(const char *folder, const char *name);
+
 // Removes a folder and the files in it, not following links. What cannot be removed stays.
 void ss_remove_flat_folder(const char *path);
 

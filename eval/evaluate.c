@@ -125,6 +125,8 @@ typedef struct {
   pending **pool;  // grown to the decoder's batch
   int64_t n_pool, pool_capacity;
   int64_t n_requested, n_finished;
+  decoder *decoder;
+  bool recalling;  // the result is of an earlier run
   eval_written written;
   eval_item_queue queue;
   ss_progress progress;
@@ -152,23 +154,27 @@ static int32_t draw_anchor_offset(const eval_request *request, int64_t index, in
   return (int32_t)ss_random_below(&random, (uint64_t)room + 1);
 }
 
-static ss_status next_request(void *user, decode_request *out, bool *done, ss_error *error) {
-  evaluation *run = user;
+// The next example that is asked for, not yet busy.
+static ss_status next_example(evaluation *run, pending **out, bool *done, ss_error *error) {
   const eval_request *request = run->request;
   pending *slot;
-  if (request->max_items > 0 && run->n_requested == request->max_items) {
-    *done = true;
+  *done = request->max_items > 0 && run->n_requested == request->max_items;
+  if (*done)
     return SS_OK;
-  }
   SS_TRY(free_pending(run, &slot, error));
+  *out = slot;
   for (;;) {
     SS_TRY(run->source(run->source_user, &slot->gold, &slot->annotated, &slot->index, done, error));
     if (*done)
       return SS_OK;
     int32_t group = eval_group(request->task, &slot->gold);
     if (group >= request->group_low && group <= request->group_high)
-      break;
+      return SS_OK;
   }
+}
+
+static ss_status make_request(evaluation *run, pending *slot, decode_request *out, ss_error *error) {
+  const eval_request *request = run->request;
   slot->anchor_offset = draw_anchor_offset(request, slot->index, slot->annotated.layout.n_segment);
   SS_TRY(render_arm(&slot->rendered, &slot->annotated, request->arm, request->vocabulary, slot->anchor_offset,
                     error));
@@ -186,6 +192,33 @@ static ss_status next_request(void *user, decode_request *out, bool *done, ss_er
     out->n_gold = (int32_t)(rendered->n_token - rendered->prompt_end);
   }
   return SS_OK;
+}
+
+static ss_status take_result(void *user, const decode_result *result, ss_error *error);
+
+static ss_status recall(evaluation *run, const decode_request *request, const eval_kept_sequence *sequence,
+                        ss_error *error) {
+  run->recalling = true;
+  ss_status status = decoder_recall(run->decoder, request, &sequence->kept, take_result, run, error);
+  run->recalling = false;
+  return status == SS_OK ? SS_OK : ss_error_context(error, "%s", run->request->kept->path);
+}
+
+// What was kept of an earlier run is scored on the way.
+static ss_status next_request(void *user, decode_request *out, bool *done, ss_error *error) {
+  evaluation *run = user;
+  const eval_kept *kept = run->request->kept;
+  pending *slot;
+  for (;;) {
+    SS_TRY(next_example(run, &slot, done, error));
+    if (*done)
+      return SS_OK;
+    SS_TRY(make_request(run, slot, out, error));
+    const eval_kept_sequence *sequence = kept == NULL ? NULL : eval_kept_find(kept, slot->index);
+    if (sequence == NULL)
+      return SS_OK;
+    SS_TRY(recall(run, out, sequence, error));
+  }
 }
 
 static pending *find_pending(evaluation *run, int64_t index) {
@@ -212,6 +245,8 @@ static ss_status take_result(void *user, const decode_result *result, ss_error *
     return ss_fail(error, SS_ERROR_INTERNAL,
                    "evaluation: the decoder returned item %lld, which is not under way",
                    (long long)result->index);
+  if (request->kept != NULL && !run->recalling)
+    SS_TRY(eval_kept_add(request->kept, result, error));
   eval_item item = {0};
   measure(&item, result, slot->index);
   SS_TRY(eval_written_cut(&run->written, result, request->vocabulary, slot->anchor_offset,
@@ -249,6 +284,7 @@ static ss_status run_decoder(evaluation *run, ss_error *error) {
   SS_TRY(decoder_create(&decoder, request->model, request->vocabulary, request->arm, &request->policy,
                         &request->decode, gpt_get_config(request->model)->n_positions, error));
   decoder_set_stop(decoder, request->stop);
+  run->decoder = decoder;
   ss_status status = decoder_run(decoder, next_request, take_result, run, &run->result->speed, error);
   run->result->slots = decoder_slots(decoder);
   snprintf(run->result->decoder, sizeof run->result->decoder, "%s", decoder_description(decoder));
@@ -270,6 +306,11 @@ ss_status evaluate_examples(const eval_request *request, eval_source source, voi
   eval_item_queue_start(&run.queue, request->items);
   ss_progress_start(&run.progress, result->label, "examples", 0, total, request->quiet);
   ss_status status = run_decoder(&run, error);
+  ss_error ignored = {0};
+  if (request->kept != NULL) {
+    ss_status added = eval_kept_add_speed(request->kept, &result->speed, status == SS_OK ? error : &ignored);
+    status = status == SS_OK ? added : status;
+  }
   if (status == SS_OK)
     ss_progress_finish(&run.progress, run.n_finished, NULL);
   if (status == SS_OK)

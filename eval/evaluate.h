@@ -12,6 +12,7 @@
 #include "data/render.h"
 #include "data/store.h"
 #include "eval/bootstrap.h"
+#include "eval/kept.h"
 #include "eval/task.h"
 #include "eval/written.h"
 #include "infer/decoder.h"
@@ -71,10 +72,10 @@ typedef struct {
   const eval_task *task;             // NULL: a task without metrics
   const char *group_name;            // heading of the groups ("operators")
   const char *score_name;            // what the task's own number says ("rounded")
-  bool decoded;  // speed and rows were measured (false: another system's output was scored)
-  decode_statistics speed;
-  int64_t slots;                       // sequences decoded at the same time
-  char decoder[256];                   // decoder_description
+  bool decoded;             // speed and rows were measured (false: another system's output was scored)
+  decode_statistics speed;  // n_sequence may be less than the items: those of a killed run have no time
+  int64_t slots;            // sequences decoded at the same time
+  char decoder[256];        // decoder_description
   double ceiling_examples_per_second;  // what the device could reach on the same work; 0 when not measured
   double train_seconds;                // of the checkpoint; 0 when unknown
   eval_item *items;                    // every item, by index; NULL unless keep_items or the task has metrics
@@ -118,6 +119,8 @@ typedef struct {
   FILE *items;       // items.jsonl (eval/items.h), in the order of the data; may be NULL
   bool keep_items;   // fill result->items
   int64_t n_sample;  // keep what is written for so many of the first examples
+  eval_kept
+      *kept;  // an open file: what stands in it is not decoded again, what is decoded is added; may be NULL
   bool quiet;
   const volatile sig_atomic_t *stop;  // not zero: stop with SS_ERROR_INTERRUPTED; may be NULL
 } eval_request;

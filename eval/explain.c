@@ -27,6 +27,16 @@ static const eval_result *find(const eval_result *results, int count, const char
   return NULL;
 }
 
+// A killed run leaves sequences, but not how long they took.
+static void say_untimed(json_t *sentences, const eval_result *result) {
+  int64_t untimed = result->all.items - result->speed.n_sequence;
+  if (result->decoded && untimed > 0)
+    say(sentences,
+        "%s: %lld of its %lld examples were decoded by a run that was killed; seconds, rates and MB/ex are "
+        "of the others.",
+        result->label, (long long)untimed, (long long)result->all.items);
+}
+
 static bool overlap(const eval_rates *a, const eval_rates *b) {
   return a->accuracy_low <= b->accuracy_high && b->accuracy_low <= a->accuracy_high;
 }
@@ -140,22 +150,28 @@ static void say_metrics(json_t *sentences, const eval_result *dense, const eval_
   }
 }
 
-json_t *eval_explain(const eval_result *results, int count) {
-  json_t *sentences = json_array();
+static void compare_arms(json_t *sentences, const eval_result *results, int count) {
   const eval_result *dense_result = find(results, count, "dense"),
                     *span_result = find(results, count, "span");
   if (dense_result == NULL || span_result == NULL)
-    return sentences;
+    return;
   eval_rates dense = eval_rates_of(dense_result, &dense_result->all);
   eval_rates span = eval_rates_of(span_result, &span_result->all);
   if (span_result->task != NULL && span_result->task->open_ended) {
     say_metrics(sentences, dense_result, span_result);
     say_rows(sentences, &dense, &span);
-    return sentences;
+    return;
   }
   say_verdict(sentences, &dense, &span, span_result->all.items);
   if (dense.accuracy >= span.accuracy)
     say_reasons(sentences, dense_result, span_result, find(results, count, "span/oracle"), &dense, &span);
   say_rows(sentences, &dense, &span);
+}
+
+json_t *eval_explain(const eval_result *results, int count) {
+  json_t *sentences = json_array();
+  compare_arms(sentences, results, count);
+  for (int k = 0; k < count; k++)
+    say_untimed(sentences, &results[k]);
   return sentences;
 }

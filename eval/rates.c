@@ -45,7 +45,7 @@ eval_speed eval_speed_of(const eval_result *result) {
   eval_speed speed = {NAN, NAN, NAN};
   if (!result->decoded)
     return speed;
-  double items = (double)result->all.items;
+  double items = (double)result->speed.n_sequence;
   speed.examples_per_second = ratio(items, result->speed.prefill_seconds + result->speed.decode_seconds);
   // A sequence's first token comes out of its prefill.
   speed.tokens_per_second = ratio((double)(result->speed.generated_tokens - result->speed.n_sequence),

@@ -1,5 +1,6 @@
 #include "infer/decoder.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@ struct decoder {
   span_policy policy;
   decode_options options;
   int64_t n_slot, slot_rows;
-  decode_slot *slots;  // [n_slot]
+  decode_slot *slots;    // [n_slot]
+  decode_slot recalled;  // of decoder_recall; no storage before the first
   decode_batch prompts;
   decode_engine *engine;  // made by the first run
   decode_watch watch;
@@ -118,6 +120,7 @@ void decoder_free(decoder *decoder) {
       decode_slot_free(&decoder->slots[s]);
   gpt_cache_free(decoder->cache);
   decode_batch_free(&decoder->prompts);
+  decode_slot_free(&decoder->recalled);
   free(decoder->slots);
   free(decoder);
 }
@@ -190,20 +193,23 @@ typedef struct {
   double outside_seconds;  // the caller's, of this round: reading prompts, scoring results
 } decode_run;
 
-static ss_status deliver(decode_run *run, decode_slot *slot) {
+static decode_result result_of(const decode_slot *slot, bool trace_rows) {
   const span_sequence *sequence = &slot->sequence;
-  decode_result result = {0};
-  result.index = slot->request.index;
-  result.tokens = slot->tokens;
-  result.n_prompt = sequence->n_prompt;
-  result.n_token = sequence->tracker.n_row;
-  result.rows = run->decoder->options.trace_rows ? slot->rows : NULL;
-  result.stop = (decode_stop)sequence->stop;
-  result.malformed = sequence->tracker.malformed;
-  result.layout = sequence->tracker.layout;
-  result.attended_rows = sequence->attended_rows;
-  result.prefill_rows = slot->prefill_rows;
-  result.log_probability = sequence->log_probability;
+  return (decode_result){.index = slot->request.index,
+                         .tokens = slot->tokens,
+                         .n_prompt = sequence->n_prompt,
+                         .n_token = sequence->tracker.n_row,
+                         .rows = trace_rows ? slot->rows : NULL,
+                         .stop = (decode_stop)sequence->stop,
+                         .malformed = sequence->tracker.malformed,
+                         .layout = sequence->tracker.layout,
+                         .attended_rows = sequence->attended_rows,
+                         .prefill_rows = slot->prefill_rows,
+                         .log_probability = sequence->log_probability};
+}
+
+static ss_status deliver(decode_run *run, decode_slot *slot) {
+  decode_result result = result_of(slot, run->decoder->options.trace_rows);
   decode_statistics *statistics = run->statistics;
   statistics->generated_tokens += result.n_token - result.n_prompt;
   statistics->decode_attended_rows += result.attended_rows;
@@ -337,32 +343,37 @@ static ss_status run_in_turns(decode_run *run) {
   }
 }
 
-// The device is given the next round before the host looks at the last one's end: it never waits.
-static ss_status run_ahead(decode_run *run) {
-  decode_statistics *statistics = run->statistics;
+// The device is given the next round before the host looks at the last one's end: it never waits. *prefill, *decode: what
+// the device has spent on each.
+static ss_status run_rounds(decode_run *run, double *prefill, double *decode) {
   const decode_engine_ops *ops = run->engine->ops;
-  double start = ss_seconds(), prefill = 0, decode = 0;
   for (;; ++run->round) {
     SS_TRY(check_stop(run));
     SS_TRY(stamp(run, STAMP_PREFILL));
     SS_TRY(refill(run));
     if (run->n_busy == 0)
-      break;
+      return SS_OK;
     SS_TRY(stamp(run, STAMP_DECODE));
     SS_TRY(ops->run(run->engine, ops->burst, run->error));
     SS_TRY(stamp(run, STAMP_END));
-    statistics->steps += ops->burst;
+    run->statistics->steps += ops->burst;
     SS_TRY(ops->take_status(run->engine, (int32_t)(run->round % SS_N_STATUS), run->error));
     if (run->round < ops->lag)
       continue;
     SS_TRY(collect(run, run->round - ops->lag));
-    SS_TRY(add_device_seconds(run, run->round - ops->lag, &prefill, &decode));
+    SS_TRY(add_device_seconds(run, run->round - ops->lag, prefill, decode));
   }
+}
+
+static ss_status run_ahead(decode_run *run) {
+  decode_statistics *statistics = run->statistics;
+  double start = ss_seconds(), prefill = 0, decode = 0;
+  ss_status status = run_rounds(run, &prefill, &decode);
   double wall = ss_seconds() - start;
   statistics->prefill_seconds += prefill;
   statistics->decode_seconds += wall - prefill;
   statistics->host_seconds += wall - prefill - decode;
-  return SS_OK;
+  return status;
 }
 
 ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, void *user,
@@ -380,9 +391,43 @@ ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, 
                     .user = user,
                     .statistics = statistics,
                     .error = error};
-  SS_TRY(engine->ops->asynchronous ? run_ahead(&run) : run_in_turns(&run));
+  ss_status status = engine->ops->asynchronous ? run_ahead(&run) : run_in_turns(&run);
   statistics->host_seconds += engine->host_seconds;
   statistics->kv_bytes_read += (statistics->decode_attended_rows - attended_before) *
                                gpt_cache_bytes_per_row(decoder->cache);
-  return SS_OK;
+  return status;
+}
+
+// --- what was decoded before ---
+
+static ss_status take_kept(decoder *decoder, const decode_request *request, const decode_kept *kept,
+                           ss_error *error) {
+  decode_slot *slot = &decoder->recalled;
+  const span_tokens *tokens = vocabulary_span_tokens(decoder->vocabulary);
+  if (slot->tokens == NULL)
+    SS_TRY(decode_slot_create(slot, decoder->slot_rows, tokens->n_anchor, error));
+  SS_TRY(decode_slot_start(slot, request, tokens, &decoder->policy, decoder->arm, &decoder->options,
+                           decoder->slot_rows, error));
+  if (kept->n_token > decoder->slot_rows - request->n_prompt)
+    return ss_fail(error, SS_ERROR_INPUT, "example %lld: %lld tokens were kept of it, a sequence has %lld",
+                   (long long)request->index, (long long)kept->n_token,
+                   (long long)decoder->slot_rows - request->n_prompt);
+  for (int64_t k = 0; k < kept->n_token; ++k) {
+    if (kept->tokens[k] < 0 || kept->tokens[k] >= vocabulary_size(decoder->vocabulary))
+      return ss_fail(error, SS_ERROR_INPUT, "example %lld: token %d was kept of it, expected 0 to %d",
+                     (long long)request->index, kept->tokens[k], vocabulary_size(decoder->vocabulary) - 1);
+    slot->tokens[request->n_prompt + k] = kept->tokens[k];
+  }
+  slot->sequence.stop = (int32_t)kept->stop;
+  slot->sequence.attended_rows = kept->attended_rows;
+  slot->sequence.log_probability = NAN;
+  slot->prefill_rows = kept->prefill_rows;
+  return decode_slot_push(slot, request->n_prompt + (int32_t)kept->n_token, error);
+}
+
+ss_status decoder_recall(decoder *decoder, const decode_request *request, const decode_kept *kept,
+                         decode_sink sink, void *user, ss_error *error) {
+  SS_TRY(take_kept(decoder, request, kept, error));
+  decode_result result = result_of(&decoder->recalled, false);
+  return sink(user, &result, error);
 }

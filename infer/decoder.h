@@ -105,6 +105,19 @@ typedef ss_status (*decode_source)(void *user, decode_request *request, bool *do
 // Takes a finished sequence; the result's arrays are freed after it returns. Order: by completion.
 typedef ss_status (*decode_sink)(void *user, const decode_result *result, ss_error *error);
 
+// What is kept of a sequence to hand it out again.
+typedef struct {
+  const int32_t *tokens;  // [n_token] generated
+  int64_t n_token;
+  decode_stop stop;
+  int64_t attended_rows, prefill_rows;
+} decode_kept;
+
+// Hands `kept`, which this request has given before, to `sink` as decoder_run did then, but for rows (NULL) and
+// log_probability (NaN). May be called by a decode_source. Tokens that cannot be the request's are SS_ERROR_INPUT.
+ss_status decoder_recall(decoder *decoder, const decode_request *request, const decode_kept *kept,
+                         decode_sink sink, void *user, ss_error *error);
+
 // Called with every generated token as it is appended, and the rows that its query read. Set before decoder_run; NULL: off.
 typedef void (*decode_watch)(void *user, int64_t index, int32_t token, int32_t rows);
 void decoder_set_watch(decoder *decoder, decode_watch watch, void *user);
@@ -113,7 +126,8 @@ void decoder_set_watch(decoder *decoder, decode_watch watch, void *user);
 // sequences under way are dropped. Must outlive the decoder; NULL: never.
 void decoder_set_stop(decoder *decoder, const volatile sig_atomic_t *stop);
 
-// Decodes everything that `source` yields. A prompt that cannot fit is an error naming both lengths.
+// Decodes everything that `source` yields. A prompt that cannot fit is an error naming both lengths. After a failure or an
+// interruption the statistics tell what was done until then.
 ss_status decoder_run(decoder *decoder, decode_source source, decode_sink sink, void *user,
                       decode_statistics *statistics, ss_error *error);
 

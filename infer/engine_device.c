@@ -111,12 +111,7 @@ static ss_status result(decode_engine *base, int64_t slot, ss_error *error) {
   SEQUENCE_OP(engine, error, result, (int32_t)slot, sequence);
   int32_t n_row = sequence->tracker.n_row;
   sequence->tracker = tracker;
-  for (int32_t row = sequence->n_prompt; row < n_row; ++row)
-    if (span_tracker_push(&sequence->tracker, finished->tokens[row]) != SPAN_PUSH_OK)
-      return ss_fail(error, SS_ERROR_INTERNAL,
-                     "example %lld: the device kept token %d of %d, for which the tracker has no room",
-                     (long long)finished->request.index, row, n_row);
-  return SS_OK;
+  return decode_slot_push(finished, n_row, error);
 }
 
 static void free_engine(decode_engine *base) {

@@ -79,3 +79,12 @@ ss_status decode_slot_start(decode_slot *slot, const decode_request *request, co
   slot->busy = true;
   return SS_OK;
 }
+
+ss_status decode_slot_push(decode_slot *slot, int32_t n_row, ss_error *error) {
+  for (int32_t row = slot->sequence.n_prompt; row < n_row; ++row)
+    if (span_tracker_push(&slot->sequence.tracker, slot->tokens[row]) != SPAN_PUSH_OK)
+      return ss_fail(error, SS_ERROR_INTERNAL,
+                     "example %lld: token %d of %d was kept, for which the tracker has no room",
+                     (long long)slot->request.index, row, n_row);
+  return SS_OK;
+}

@@ -28,6 +28,9 @@ ss_status decode_slot_start(decode_slot *slot, const decode_request *request, co
                             const span_policy *policy, arm arm, const decode_options *options,
                             int64_t slot_rows, ss_error *error);
 
+// The tracker as it is after the tokens from the prompt's end to row n_row, which stand in slot->tokens.
+ss_status decode_slot_push(decode_slot *slot, int32_t n_row, ss_error *error);
+
 // The control that replaces visible sets (span_control), or -1.
 int32_t decode_replacement(int control);
 

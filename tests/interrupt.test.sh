@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writers of one folder (data, eval): one at a time; SIGINT and SIGTERM leave what was there and nothing else; what a
-# killed one left is removed by the next.
+# Writers of one folder (data, eval): one at a time; SIGINT and SIGTERM leave what was there and, of eval, what it goes on
+# from; what a killed one left is removed by the next.
 . "$(dirname "$0")/shell_checks.sh"
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 child=
@@ -21,7 +21,7 @@ dense=(eval --model dense/model.h5 --data data/test.h5 --items 20 --set decode.m
 # Six arms of seconds each.
 long=(eval --model dense/model.h5 --model span/model.h5 --data data/test.h5 --controls oracle,recency,random,window --quiet)
 
-content() { (cd "$1" && find . -type f -exec cksum {} + | sort -k 3); }
+content() { (cd "$1" && find . -type f -not -path './.resume/*' -exec cksum {} + | sort -k 3); }
 
 # begin FOLDER NAME COMMAND...: starts the command and waits until it has made FOLDER/.partial-PID/NAME (a pattern).
 begin() {
@@ -55,7 +55,9 @@ stopped() {
   for part; do grep -qF -- "$part" err || good=0; done
   [ $good -eq 1 ] && ok "$name" || not_ok "$name (status $status)"
 }
-hidden() { find "$1" -mindepth 1 -name '.*' | wc -l; }
+hidden() { find "$1" -mindepth 1 -name '.*' -not -name .resume | wc -l; }
+# Nothing of an evaluation is there but what it goes on from.
+unfinished() { [ -z "$(find "$1" -mindepth 1 -maxdepth 1 -not -name .resume 2>/dev/null)" ]; }
 
 # --- data ---
 
@@ -96,15 +98,16 @@ refused eval-score-locked 4 "result: another process is writing in this folder" 
   --predictions result/items-dense.jsonl --out result --force
 finish KILL
 [ "$(hidden result)" -gt 0 ] && ok eval-killed || not_ok eval-killed
+rm -r result/.resume
 begin result '.items-span.jsonl.tmp-*' "$selfspan" "${long[@]}" --out result --force
 [ "$(find result -maxdepth 1 -name '.partial-*' | wc -l)" -eq 1 ] && ok eval-leftovers || not_ok eval-leftovers
 finish INT
-stopped eval-INT "result: interrupted; finished: dense," "examples of span; nothing is kept, the evaluation that was there is as it was"
+stopped eval-INT "result: interrupted; finished: dense," "examples of span; the same command goes on; the evaluation that was there is as it was"
 [ "$(content result)" = "$before" ] && [ "$(hidden result)" -eq 0 ] && ok eval-INT-keeps || not_ok eval-INT-keeps
 begin fresh-result '.items-*' "$selfspan" "${long[@]}" --out fresh-result
 finish TERM
-stopped eval-TERM "fresh-result: interrupted" "the same command starts again"
-[ ! -e fresh-result ] && ok eval-TERM-leaves-nothing || not_ok eval-TERM-leaves-nothing
+stopped eval-TERM "fresh-result: interrupted" "the same command goes on"
+unfinished fresh-result && ok eval-TERM-leaves-nothing || not_ok eval-TERM-leaves-nothing
 
 # A replacement is whole: nothing of the old evaluation stays, and nothing of others goes.
 : >result/notes.txt
@@ -115,4 +118,4 @@ for k in $(seq 20000); do echo "$((k % 10))+$((k % 7))*$((k % 9))"; done >list.t
 begin list '.items-span.jsonl.tmp-*' "$selfspan" eval --model span/model.h5 --expressions list.txt --quiet --out list
 finish TERM
 stopped eval-expressions-TERM "list: interrupted; finished: no arm"
-[ ! -e list ] && ok eval-expressions-TERM-leaves-nothing || not_ok eval-expressions-TERM-leaves-nothing
+unfinished list && ok eval-expressions-TERM-leaves-nothing || not_ok eval-expressions-TERM-leaves-nothing

@@ -3,6 +3,8 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void file_round_trip(void **state) {
   (void)state;
@@ -125,6 +127,29 @@ static void file_commit_with_hash(void **state) {
   free(temporary);
 }
 
+// Whoever writes a file removes what dead processes left of it, and nothing of the living or of other files.
+static void temporaries_of_the_dead(void **state) {
+  (void)state;
+  ss_error error = {0};
+  pid_t child = fork();
+  if (child == 0)
+    _exit(0);
+  assert_int_equal(waitpid(child, NULL, 0), child);
+  static const char *const names[] = {".taken.tmp-%ld", ".other.tmp-%ld", ".taken.tmp-%ld.old",
+                                      ".taken.tmp-%ld"};
+  const long owners[] = {(long)child, (long)child, (long)child, (long)getppid()};
+  char path[TEST_PATH], left[4][TEST_PATH], name[64];
+  for (int k = 0; k < 4; k++) {
+    snprintf(name, sizeof name, names[k], owners[k]);
+    test_write(left[k], name, "left");
+  }
+  test_path(path, "taken");
+  assert_ok(ss_write_file(path, "content", 7, &error));
+  assert_false(ss_file_exists(left[0]));
+  for (int k = 1; k < 4; k++)
+    assert_true(ss_file_exists(left[k]));
+}
+
 // Killed between sidecar and rename, a replacement leaves the old file under a sidecar that names both.
 static void replaced_file_stays_readable(void **state) {
   (void)state;
@@ -161,6 +186,7 @@ int main(void) {
       cmocka_unit_test(file_full_disk),
       cmocka_unit_test(file_hash),
       cmocka_unit_test(file_commit_with_hash),
+      cmocka_unit_test(temporaries_of_the_dead),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
