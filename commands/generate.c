@@ -195,7 +195,7 @@ static ss_status run_all(const generate_options *options, ss_error *error) {
 
 static const char examples[] =
     "  selfspan generate --model runs/span/model.h5 --expression '((1+2)*3)' --show-spans\n"
-    "  selfspan generate --model runs/span/model.h5 --expression '8-(2*3)' --temperature 0.7 --set "
+    "  selfspan generate --model runs/span/model.h5 --expression '(8-(2*3))' --temperature 0.7 --set "
     "decode.seed=1\n"
     "  selfspan generate --model runs/news/model.h5 --text article.txt --show-spans\n"
     "  selfspan generate --model models/smollm2.h5 --prompt 'The capital of France is' --set "

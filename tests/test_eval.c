@@ -413,7 +413,8 @@ static eval_result *made_results(scene *s) {
     result->train_seconds = 12;
     result->speed.prefill_seconds = 1;
     result->speed.decode_seconds = 3;
-    result->speed.generated_tokens = 90;
+    result->speed.n_sequence = 2;
+    result->speed.generated_tokens = 92;
     result->speed.kv_bytes_read = 4000000;
     if (k == 0)
       score_output(s, "1+2=3<#2>3*3=9<#3>9<eos>", false, 0, DECODE_STOP_EOS);
@@ -503,6 +504,12 @@ static void comparison_follows_the_numbers(void **state) {
   sentences = eval_explain(results, 1);
   assert_int_equal(json_array_size(sentences), 0);
   json_decref(sentences);
+  // Of a killed run's examples no time is known: rates are of the others.
+  results[0].speed.n_sequence = 1;
+  sentences = eval_explain(results, 1);
+  assert_true(says(sentences, "dense: 1 of its 2 examples were decoded by a run that was killed"));
+  json_decref(sentences);
+  assert_near(eval_speed_of(&results[0]).examples_per_second, 0.25, 1e-12);
   eval_result_free(&results[0]);
   eval_result_free(&results[1]);
   free(results);
