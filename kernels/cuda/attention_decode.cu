@@ -293,14 +293,11 @@ __global__ void __launch_bounds__(THREADS, decode_blocks(heads)) decode_kernel(c
   }
   if (where.z == 1)
     return;
-  __threadfence();  // this item's part before its count
-  sync_team<warps>();
+  sync_team<warps>();  // this item's part before its count, which releases what the team has written
   int32_t *counter = a.counters + (int64_t)where.x * a.units + unit;
-  if (thread == 0) {
-    last[team] = atomicAdd(counter, 1) == where.z - 1;
-    __threadfence();  // the others' parts after their counts
-  }
-  sync_team<warps>();
+  if (thread == 0)
+    last[team] = gpu_count_arrival(counter) == where.z - 1;
+  sync_team<warps>();  // the others' parts after their counts
   if (!last[team])
     return;
   if (thread == 0)

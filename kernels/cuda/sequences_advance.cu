@@ -312,17 +312,16 @@ __global__ void __launch_bounds__(THREADS) advance_kernel(const advance_argument
   int32_t n_row = list_slot(&a, sequence, slot, pushed ? token : -1, starts, control, flags + CONTROL,
                             partial);
 
-  __threadfence();  // what the plan is made from, before the slot counts as done
-  gpu_sync_block();
+  gpu_sync_block();  // what the plan is made from, before the slot counts as done
   if (thread == 0)
-    flags[LAST] = atomicAdd(a.arrived, 1) == a.n_slot - 1;
+    flags[LAST] = gpu_count_arrival(a.arrived) == a.n_slot - 1;
   if (thread == 0 && pushed) {
     if (sequence->active)
       sequence->next_rows = n_row;
     sequence->tracker.layout.segments = reinterpret_cast<span_segment *>(to_segments);
     sequence->tracker.layout.references = reinterpret_cast<int32_t *>(to_references);
   }
-  gpu_sync_block();
+  gpu_sync_block();  // the others' rows after their arrival
   // A sequence that is at rest is not written: the host may be reading it.
   if (pushed) {
     const span_layout *layout = &sequence->tracker.layout;
@@ -337,7 +336,6 @@ __global__ void __launch_bounds__(THREADS) advance_kernel(const advance_argument
   }
   if (!flags[LAST])
     return;
-  __threadfence();   // the others' rows after their arrival
   gpu_sync_block();  // shared memory is free again
   plan_items(&a, reinterpret_cast<int32_t *>(shared), counts, partial);
 }

@@ -506,14 +506,12 @@ __global__ void __launch_bounds__(STEP_THREADS, step_resident(rows16, blocks32, 
     }
     if constexpr (kind == STEP_KIND_RESIDUAL) {
       if (gridDim.z > 1) {
-        __threadfence();  // this block's sums before its count
-        gpu_sync_block();
+        gpu_sync_block();  // this block's sums before its count
         if (threadIdx.x == 0)
-          arrived[0] = atomicAdd(a.counters + place, 1);
-        gpu_sync_block();
+          arrived[0] = gpu_count_arrival(a.counters + place);
+        gpu_sync_block();  // the others' sums after their counts
         if (arrived[0] != (int32_t)gridDim.z - 1)
           return;
-        __threadfence();  // the others' sums after their counts
         if (threadIdx.x == 0)
           a.counters[place] = 0;
 #pragma unroll

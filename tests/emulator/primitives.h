@@ -329,6 +329,9 @@ template <typename type> static inline void __stcg(type *address, type value) {
 }
 
 // --- atomics: fibers switch only where they wait ---
+static inline int32_t gpu_count_arrival(int32_t *counter) {
+  return (*counter)++;
+}
 template <typename type>
 using emulated_same = typename std::enable_if<true, type>::type;  // no deduction from the second argument
 template <typename type> static inline type atomicAdd(type *address, emulated_same<type> value) {
