@@ -10,8 +10,7 @@
 typedef struct {
   char *folder;   // DIR
   char *partial;  // DIR/.partial-PID
-  char *
-      resume;  // DIR/.resume: a flat folder that who can go on after an interruption makes and fills; gone with a commit
+  char *resume;   // DIR/.resume: made and filled by who can go on after an interruption; gone with a commit
   ss_folder_lock lock;
 } output_folder;
 
@@ -24,7 +23,8 @@ ss_status output_folder_open(output_folder *output, const char *folder, ss_error
 // set lacks are removed only. Closes.
 ss_status output_folder_commit(output_folder *output, const char *const *names, ss_error *error);
 
-// Removes the hidden folder, and .resume where nothing is in it, unlocks, and removes DIR if it was made and is empty. Harmless after a commit.
+// Removes the hidden folder, and .resume where nothing is in it, unlocks, and removes DIR if it was made and is empty.
+// Harmless after a commit.
 void output_folder_abandon(output_folder *output);
 
 #endif

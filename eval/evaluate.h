@@ -119,8 +119,7 @@ typedef struct {
   FILE *items;       // items.jsonl (eval/items.h), in the order of the data; may be NULL
   bool keep_items;   // fill result->items
   int64_t n_sample;  // keep what is written for so many of the first examples
-  eval_kept
-      *kept;  // an open file: what stands in it is not decoded again, what is decoded is added; may be NULL
+  eval_kept *kept;   // open: what stands in it is not decoded again, what is decoded is added; may be NULL
   bool quiet;
   const volatile sig_atomic_t *stop;  // not zero: stop with SS_ERROR_INTERRUPTED; may be NULL
 } eval_request;

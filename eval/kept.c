@@ -71,7 +71,7 @@ static ss_status read_sequence(eval_kept *kept, const json_t *object, const plac
   SS_TRY(read_count(object, "prefill_rows", &sequence->kept.prefill_rows, at, error));
   if (stop != DECODE_STOP_EOS && stop != DECODE_STOP_LENGTH && stop != DECODE_STOP_ANCHORS)
     return damaged(at, "stop, a reason to stop", error);
-  if (json_array_size(tokens) == 0)
+  if (!json_is_array(tokens))  // none where the first one found no room
     return damaged(at, "tokens, a list", error);
   sequence->kept.stop = (decode_stop)stop;
   sequence->kept.n_token = (int64_t)json_array_size(tokens);

@@ -363,6 +363,58 @@ static void strict_and_rounded_differ_by_the_quotients(void **state) {
   free(result);
 }
 
+// A sequence whose first token found no room has none; speeds of several runs add up; other work is named.
+static void kept_sequences_read_back(void **state) {
+  (void)state;
+  ss_error error = {0};
+  char path[TEST_PATH], *other = NULL;
+  json_t *work = json_pack("{s:s, s:i}", "model", "a", "decode.seed", 1), *changed = json_deep_copy(work);
+  json_object_set_new(changed, "decode.seed", json_integer(2));
+  int32_t tokens[] = {7, 8, 9, 4};
+  decode_result result = {.index = 5,
+                          .tokens = tokens,
+                          .n_prompt = 2,
+                          .n_token = 4,
+                          .stop = DECODE_STOP_LENGTH};
+  result.attended_rows = 11, result.prefill_rows = 3;
+  test_path(path, "kept.jsonl");
+  for (int run = 0; run < 2; run++) {
+    eval_kept kept = {0};
+    decode_statistics speed = {.decode_seconds = 0.5, .n_sequence = 1};
+    assert_ok(eval_kept_open(&kept, path, work, false, &other, &error));
+    assert_null(other);
+    result.index = run == 0 ? 5 : 3;
+    result.n_token = run == 0 ? 4 : 2;
+    assert_ok(eval_kept_add(&kept, &result, &error));
+    assert_ok(eval_kept_add_speed(&kept, &speed, &error));
+    assert_int_equal(speed.n_sequence, run + 1);
+    eval_kept_close(&kept);
+  }
+  eval_kept kept = {0};
+  assert_ok(eval_kept_open(&kept, path, work, false, &other, &error));
+  assert_int_equal(kept.n_sequence, 2);
+  assert_near(kept.speed.decode_seconds, 1, 1e-12);
+  const eval_kept_sequence *full = eval_kept_find(&kept, 5), *empty = eval_kept_find(&kept, 3);
+  assert_true(full != NULL && empty != NULL && eval_kept_find(&kept, 4) == NULL);
+  assert_int_equal(full->kept.n_token, 2);
+  assert_true(full->tokens[0] == 9 && full->tokens[1] == 4);
+  assert_true(full->kept.attended_rows == 11 && full->kept.prefill_rows == 3);
+  assert_int_equal(full->kept.stop, DECODE_STOP_LENGTH);
+  assert_int_equal(empty->kept.n_token, 0);
+  eval_kept_close(&kept);
+  assert_ok(eval_kept_open(&kept, path, changed, false, &other, &error));
+  assert_string_equal(other, "decode.seed");
+  assert_null(kept.file);
+  free(other);
+  assert_ok(eval_kept_open(&kept, path, changed, true, &other, &error));
+  free(other);
+  assert_int_equal(kept.n_sequence, 0);
+  eval_kept_close(&kept);
+  assert_false(ss_file_exists(path));
+  json_decref(work);
+  json_decref(changed);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(forced_gold_is_perfect),
@@ -373,6 +425,7 @@ int main(void) {
       cmocka_unit_test(predictions_are_matched_by_id),
       cmocka_unit_test(expressions_are_read_and_skipped),
       cmocka_unit_test(strict_and_rounded_differ_by_the_quotients),
+      cmocka_unit_test(kept_sequences_read_back),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
