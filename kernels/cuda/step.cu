@@ -1,6 +1,6 @@
-// The fused ops of a decoding step. BF16: few rows go to kernels that read each weight once (step_linear.cuh), more to a
-// norm of its own and products of tiles (step_tile.cuh). Many rows, F32 and odd shapes go to the other ops, put together
-// with as few launches as they allow.
+// The fused ops of a decoding step. BF16: few rows go to kernels that read each weight once and take the norm along
+// (step_linear.cuh), more, and what has no norm, to products of tiles (step_tile.cuh) behind a norm of its own. Many rows,
+// F32 and odd shapes go to the other ops, put together with as few launches as they allow.
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/step_tile.h"

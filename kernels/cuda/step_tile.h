@@ -1,5 +1,5 @@
-// Products of a decoding step for more rows than step_linear.h serves well, and the norm before them: what step.cu asks
-// of them. The kernel is explained in step_tile.cuh.
+// Products of a decoding step without a norm, or for more rows than step_linear.h serves well, and the norm before those:
+// what step.cu asks of them. The kernel is explained in step_tile.cuh.
 #ifndef SELFSPAN_KERNELS_CUDA_STEP_TILE_H
 #define SELFSPAN_KERNELS_CUDA_STEP_TILE_H
 
