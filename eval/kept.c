@@ -39,9 +39,11 @@ static ss_status read_seconds(const json_t *object, const char *key, double *sum
 }
 
 // The fields of a run's statistics that are counts, and those that are seconds.
-#define COUNTS(X)   \
-  X(prefill_tokens) \
-  X(generated_tokens) X(steps) X(prefill_attended_rows) X(decode_attended_rows) X(kv_bytes_read) X(n_sequence)
+// clang-format off
+#define COUNTS(X) \
+  X(prefill_tokens) X(generated_tokens) X(steps) X(n_sequence) \
+  X(prefill_attended_rows) X(decode_attended_rows) X(kv_bytes_read)
+// clang-format on
 #define SECONDS(X) X(prefill_seconds) X(decode_seconds) X(host_seconds)
 
 static ss_status read_speed(eval_kept *kept, const json_t *object, const place *at, ss_error *error) {

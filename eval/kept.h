@@ -23,9 +23,8 @@ typedef struct {
   FILE *file;
   eval_kept_sequence *sequences;  // of earlier runs, by index
   int64_t n_sequence, capacity;
-  decode_statistics
-      speed;   // of earlier runs that ended or were interrupted; a killed one leaves sequences without
-  bool added;  // something was, in this run
+  decode_statistics speed;  // of earlier runs, but for killed ones: those leave sequences alone
+  bool added;               // something was, in this run
 } eval_kept;
 
 // Opens the file or makes it. `work` says what decides about the sequences' content, a flat object. Where the file is

@@ -84,7 +84,7 @@ static bool serves(const cuda_device *cuda, step_kind kind, const step_arguments
 
 // The first of the ways to cut a product that serves it, by columns: larger tiles first. Few blocks beat many (measured):
 // they leave room for the next kernel's, whose weights then travel early; and a split of the columns costs its merge,
-// 2-3 us.
+// 1-2 us.
 static bool choose_few(const cuda_device *cuda, step_kind kind, const step_arguments *a, step_shape *shape) {
   static const struct { int32_t tiles8, blocks32; } ways[] = {{4, 3}, {2, 3}, {2, 8}, {2, 16}, {1, 12}};
   for (size_t i = 0; i < sizeof ways / sizeof *ways; ++i) {
